@@ -1,0 +1,1 @@
+"""Self-supervised audio-visual learning in JAX/Flax."""

@@ -1,0 +1,108 @@
+"""Every default, in one place. A file in `configs/` starts from these and says only what differs.
+
+The defaults of the network and its training are the paper's ("Look, Listen, and Attend", 2020) where it says something;
+`docs/paper.md` has each of its statements beside our reading and the key here.
+"""
+
+import os
+
+from ml_collections import ConfigDict
+
+# Layers of the encoders, in order. A convolution is ("conv", features, kernel, stride), each followed by BatchNorm
+# and ReLU; an average pool is ("pool", kernel, stride). Kernels and strides are (time, height, width) for video and
+# (time,) for audio. SAME padding.
+PAPER_VIDEO_LAYERS = (
+    ("conv", 64, (5, 7, 7), (1, 1, 1)),
+    ("pool", (1, 3, 3), (1, 2, 2)),
+    ("conv", 64, (3, 3, 3), (2, 2, 2)),
+    ("conv", 64, (3, 3, 3), (2, 2, 2)),
+    ("conv", 64, (3, 3, 3), (2, 2, 2)),
+    ("conv", 64, (3, 3, 3), (2, 2, 2)),
+)
+PAPER_AUDIO_LAYERS = (
+    ("conv", 64, (65,), (4,)),
+    ("pool", (4,), (4,)),
+    ("conv", 128, (15,), (4,)),
+    ("conv", 128, (15,), (4,)),
+    ("conv", 256, (15,), (4,)),
+    ("conv", 256, (15,), (4,)),
+    ("pool", (3,), (3,)),
+    ("conv", 128, (3,), (1,)),
+)
+
+
+def get_default() -> ConfigDict:
+    """Returns a fresh copy of all defaults, locked: assigning to a key that is not here is an error."""
+    config = ConfigDict()
+    config.seed = 0
+    config.task = "avs"  # a name in cmav.tasks.TASKS
+
+    # Training walks these in order. `frame_rate` is in Hz, rounded to what every n-th stored frame can give.
+    config.phases = (
+        dict(frame_rate=7.5, batch_size=64, steps=100_000),
+        dict(frame_rate=29.97, batch_size=32, steps=650_000),
+    )
+
+    config.data = ConfigDict()
+    config.data.dir = os.environ.get("CMAV_DATA", "data")  # dataset folder, local or gs://
+    config.data.train_split = "train"
+    config.data.eval_split = "validation"
+    config.data.stored_frame_rate = 30000 / 1001  # Hz, what the shards were built with
+    config.data.sample_rate = 21_000  # Hz, what the shards were built with
+    config.data.clip_seconds = 4.2
+    config.data.crop_size = 224  # pixels; random in training, central in evaluation
+    config.data.flip = False  # mirror half of the training clips (Owens & Efros do)
+    config.data.shift_seconds = (2.0, 5.8)  # least and greatest |shift| of the shifted audio
+    # Control experiment: both audios of a pair are shifted, so nothing can be learned. Accuracy must stay at 0.5.
+    config.data.shift_both = False
+    config.data.max_bad_fraction = 0.05  # of a split's records; past it training stops
+    config.data.num_threads = 0  # readers and decoders per process; 0: one per CPU core
+    config.data.prefetch_batches = 2
+
+    config.model = ConfigDict()
+    config.model.attention = "cma"  # "cma", or its ablations "aga" and "vga"
+    config.model.depth = 1  # co-attention modules in a row (the paper's L)
+    config.model.num_heads = 8  # the paper's A
+    config.model.hidden_size = 512
+    config.model.mlp_size = 2048
+    config.model.dropout = 0.0
+    config.model.positions = "seconds"  # sinusoids of each token's centre in seconds, "learned" or "none"
+    config.model.fusion_tokens = 8  # tokens per stream that the fusion layers see, at any frame rate
+    config.model.fusion_size = 32
+    config.model.video_layers = PAPER_VIDEO_LAYERS
+    config.model.audio_layers = PAPER_AUDIO_LAYERS
+    config.model.audio_companding = "mu_law"  # sign(x) log(1 + 255|x|) / log 256, as Owens & Efros; or "none"
+    config.model.batch_norm_momentum = 0.99
+    config.model.dtype = "bfloat16"  # of the computation; parameters are float32
+    config.model.remat = "stem"  # recompute in the backward pass: "none", "stem" (first layer) or "encoders"
+    config.model.conv_lowering = "auto"  # "auto" chooses by backend; "native", "folded", or "folded_taps" (see conv.py)
+
+    config.loss = ConfigDict()
+    config.loss.alignment_weight = 0.0  # of the temporal alignment loss; 0 is the paper
+    config.loss.alignment_temperature = 0.1
+
+    config.optim = ConfigDict()
+    config.optim.name = "sgd"  # or "adam"
+    config.optim.learning_rate = 0.01
+    config.optim.momentum = 0.9
+    config.optim.weight_decay = 1e-5  # on kernels only
+    config.optim.clip_norm = 0.0  # of the global gradient; 0: no clipping
+    config.optim.schedule = "constant"  # "constant", "cosine", or "halving"
+    config.optim.warmup_steps = 0
+    config.optim.halve_every = 10_000  # steps, for "halving"
+
+    config.log_every = 100  # steps between the lines of progress and the scalars of TensorBoard
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every = 5_000  # steps; the last step and SIGTERM save too
+    config.checkpoint.keep = 3  # newest checkpoints to keep
+
+    # Evaluators, by the name under which their metrics appear.
+    config.evals = ConfigDict()
+    config.evals.pretext = ConfigDict()
+    config.evals.pretext.type = "pretext"  # a name in cmav.evals.EVALUATORS
+    config.evals.pretext.every = 10_000  # steps; the last step always
+    config.evals.pretext.batch_size = 32
+    config.evals.pretext.pairs_per_clip = 1
+    config.evals.pretext.seed = 0  # of the fixed aligned/shifted pairs
+    config.lock()
+    return config

@@ -1,0 +1,155 @@
+"""The index of a split: where each record lies, so that records are read at random, by number.
+
+`index-<split>.npy` is a NumPy structured array, one row a record, in shard order:
+
+| column      | dtype   | meaning                                                         |
+| ----------- | ------- | --------------------------------------------------------------- |
+| `shard`     | int32   | number of the shard file                                        |
+| `offset`    | int64   | where the record's TFRecord frame starts in the shard, in bytes |
+| `length`    | int64   | length of the serialized record, in bytes                       |
+| `seconds`   | float32 | duration of the clip                                            |
+| `has_audio` | bool    | as in the record                                                |
+| `label`     | int32   | as in the record                                                |
+
+The last three let a task choose the records that it can use without reading any.
+"""
+
+import dataclasses
+import struct
+
+import google_crc32c
+import numpy as np
+import tensorflow as tf
+
+from cmav.data import schema
+
+INDEX_DTYPE = np.dtype(
+    [
+        ("shard", "<i4"),
+        ("offset", "<i8"),
+        ("length", "<i8"),
+        ("seconds", "<f4"),
+        ("has_audio", "?"),
+        ("label", "<i4"),
+    ]
+)
+
+# A TFRecord frame: length (8 bytes), checksum of the length (4), the record, checksum of the record (4).
+_HEADER = struct.Struct("<QI")
+_FOOTER = struct.Struct("<I")
+FRAME_OVERHEAD = _HEADER.size + _FOOTER.size
+
+
+class DamagedRecordError(Exception):
+    """One record cannot be read: its shard is missing or truncated, or a checksum does not hold."""
+
+
+class DatasetError(Exception):
+    """A dataset folder or split is missing or unusable. The message says what to do."""
+
+
+def index_path(folder: str, split: str) -> str:
+    return tf.io.gfile.join(folder, f"index-{split}.npy")
+
+
+def shard_path(folder: str, split: str, shard: int, num_shards: int) -> str:
+    name = f"{schema.DATASET_NAME}-{split}.tfrecord-{shard:05d}-of-{num_shards:05d}"
+    return tf.io.gfile.join(folder, name)
+
+
+def list_splits(folder: str) -> list[str]:
+    """Names of the finished splits of a dataset folder, sorted."""
+    names = tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else []
+    prefix, suffix = "index-", ".npy"
+    return sorted(n[len(prefix) : -len(suffix)] for n in names if n.startswith(prefix) and n.endswith(suffix))
+
+
+def read_frame(data: bytes, where: str) -> bytes:
+    """Checks one TFRecord frame and returns the record in it. `where` names it in the error.
+
+    Raises:
+      DamagedRecordError: where the frame is cut short or a checksum does not hold.
+    """
+    if len(data) < FRAME_OVERHEAD:
+        raise DamagedRecordError(f"{where}: the shard ends before the record does")
+    length, length_checksum = _HEADER.unpack_from(data)
+    if _masked_checksum(data[:8]) != length_checksum:
+        raise DamagedRecordError(f"{where}: the checksum of the record's length does not hold")
+    if len(data) < FRAME_OVERHEAD + length:
+        raise DamagedRecordError(f"{where}: the shard ends before the record does")
+    record = data[_HEADER.size : _HEADER.size + length]
+    (checksum,) = _FOOTER.unpack_from(data, _HEADER.size + length)
+    if _masked_checksum(record) != checksum:
+        raise DamagedRecordError(f"{where}: the checksum of the record does not hold")
+    return record
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitIndex:
+    """The records of one split, readable by number. Thread-safe."""
+
+    folder: str
+    split: str
+    rows: np.ndarray  # INDEX_DTYPE [num_records]
+    num_shards: int
+
+    @classmethod
+    def load(cls, folder: str, split: str) -> "SplitIndex":
+        """Opens a finished split.
+
+        Raises:
+          DatasetError: where the folder or the split is not there or the index is damaged; says which splits exist.
+        """
+        path = index_path(folder, split)
+        if not tf.io.gfile.exists(path):
+            splits = ", ".join(list_splits(folder)) or "none"
+            raise DatasetError(
+                f"no split {split!r} in the dataset folder {folder!r} (finished splits there: {splits}).\n"
+                "Build it with: python data_prep/build_tfrecords.py --videos DIR_OR_CSV "
+                f"--out {folder} --split {split}\n"
+                "or point config.data.dir (or $CMAV_DATA) to another folder."
+            )
+        try:
+            with tf.io.gfile.GFile(path, "rb") as file:
+                rows = np.load(file, allow_pickle=False)
+        except (ValueError, EOFError, OSError) as error:
+            raise DatasetError(f"{path} is damaged ({error}); build the split again.") from error
+        if rows.dtype != INDEX_DTYPE or not len(rows):
+            raise DatasetError(f"{path} is empty or of an older form; build the split again.")
+        pattern = tf.io.gfile.join(folder, f"{schema.DATASET_NAME}-{split}.tfrecord-*-of-*")
+        counts = {int(name.rsplit("-of-", 1)[1]) for name in tf.io.gfile.glob(pattern)}
+        if len(counts) != 1:
+            raise DatasetError(f"{folder} holds shards of {split!r} from {len(counts)} builds; keep one of them.")
+        return cls(folder, split, rows, counts.pop())
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def where(self, record: int) -> str:
+        """The record's place, in words for an error or a log line."""
+        row = self.rows[record]
+        return f"record {record} at byte {row['offset']} of {self._path(row)}"
+
+    def read(self, record: int) -> bytes:
+        """Returns the serialized record, its checksums verified.
+
+        Raises:
+          DamagedRecordError: where it cannot be read whole.
+        """
+        row = self.rows[record]
+        try:
+            with tf.io.gfile.GFile(self._path(row), "rb") as file:
+                file.seek(int(row["offset"]))
+                data = file.read(int(row["length"]) + FRAME_OVERHEAD)
+        except tf.errors.OpError as error:
+            raise DamagedRecordError(f"{self.where(record)}: {error.message}") from error
+        return read_frame(data, self.where(record))
+
+    def _path(self, row: np.void) -> str:
+        return shard_path(self.folder, self.split, int(row["shard"]), self.num_shards)
+
+
+def _masked_checksum(data: bytes) -> int:
+    """CRC-32C, rotated and offset as the TFRecord format asks."""
+    checksum = google_crc32c.value(data)
+    return ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF
