@@ -22,6 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from cmav.data import schema
+from cmav.errors import UserError
 
 INDEX_DTYPE = np.dtype(
     [
@@ -44,7 +45,7 @@ class DamagedRecordError(Exception):
     """One record cannot be read: its shard is missing or truncated, or a checksum does not hold."""
 
 
-class DatasetError(Exception):
+class DatasetError(UserError):
     """A dataset folder or split is missing or unusable. The message says what to do."""
 
 
@@ -144,6 +145,16 @@ class SplitIndex:
         except tf.errors.OpError as error:
             raise DamagedRecordError(f"{self.where(record)}: {error.message}") from error
         return read_frame(data, self.where(record))
+
+    def label_name(self, label: int) -> str:
+        """Name of a class, from the first whole record that has it; its number where there is no name."""
+        for record in np.flatnonzero(self.rows["label"] == label):
+            try:
+                name = schema.parse(tf.constant(self.read(int(record))))["label_name"]
+            except (DamagedRecordError, tf.errors.OpError):
+                continue
+            return name.numpy().decode() or str(label)
+        return str(label)
 
     def _path(self, row: np.void) -> str:
         return shard_path(self.folder, self.split, int(row["shard"]), self.num_shards)

@@ -1,0 +1,177 @@
+"""Checkpoints: saved asynchronously, verified when restored. The only file that imports Orbax.
+
+A checkpoint is a folder `checkpoints/<step>` of separate items: `params`, `model_state` (BatchNorm's statistics),
+`opt_state` and `metadata` (JSON). The metadata carries a fingerprint of the arrays, so that damage which the file
+format does not notice is found, and the step before is used.
+"""
+
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from orbax.checkpoint import v1 as ocp
+
+from cmav.errors import UserError
+
+ARRAY_ITEMS = ("params", "model_state", "opt_state")
+
+
+class Checkpoints:
+    """The checkpoints of one run. All methods are called by all processes together.
+
+    Args:
+      workdir: folder of the run; checkpoints lie in `<workdir>/checkpoints`.
+      keep: how many of the newest to keep; 0 keeps all. Only matters to `save`.
+    """
+
+    def __init__(self, workdir: str, keep: int = 0):
+        policies = ocp.training.preservation_policies
+        self._directory = os.path.join(workdir if "://" in workdir else os.path.abspath(workdir), "checkpoints")
+        self._checkpointer = ocp.training.Checkpointer(
+            self._directory,
+            preservation_policy=policies.LatestN(keep) if keep else policies.PreserveAll(),
+        )
+        self._damaged: set[int] = set()
+
+    def steps(self) -> list[int]:
+        """Steps of the whole checkpoints, oldest first. A save that was cut off is not among them."""
+        return [checkpoint.step for checkpoint in self._checkpointer.checkpoints]
+
+    def save(self, step: int, state: dict[str, Any], metadata: dict[str, Any]) -> None:
+        """Starts to save; returns once the arrays are copied, while the writing goes on. Saves a step only once.
+
+        Args:
+          step: number of the checkpoint.
+          state: the items in `ARRAY_ITEMS`, each a tree of arrays.
+          metadata: anything JSON can hold.
+        """
+        if step in self.steps() and step not in self._damaged:
+            return
+        items = {name: state[name] for name in ARRAY_ITEMS if jax.tree.leaves(state[name])}
+        metadata = {**metadata, "fingerprint": _fingerprints(items)}
+        self._checkpointer.save_checkpointables_async(
+            step, {**items, "metadata": metadata}, force=True, overwrite=step in self._damaged
+        )
+        self._damaged.discard(step)
+
+    def restore(
+        self, template: dict[str, Any], step: int | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """Restores the newest checkpoint that is whole, or the one of `step`.
+
+        Args:
+          template: the items wanted, each a tree of arrays or of `jax.ShapeDtypeStruct` with a sharding.
+          step: restore this one; no other will do.
+
+        Returns:
+          The items, and the metadata; None where there is no checkpoint at all.
+
+        Raises:
+          UserError: where the arrays of the checkpoint are not those of the template (another network), where `step` is
+            not there, or where checkpoints are there but none can be read.
+        """
+        steps = self.steps()
+        if step is not None and step not in steps:
+            raise UserError(f"no checkpoint of step {step} in {self._directory}; there are: {steps or 'none'}.")
+        candidates = steps[::-1] if step is None else [step]
+        for candidate in candidates:
+            self._check_shapes(candidate, template)
+            try:
+                return self._load(candidate, template)
+            except (
+                Exception
+            ) as error:  # Whatever a damaged file makes the libraries raise, the step before may be whole.
+                self._damaged.add(candidate)
+                logging.warning("checkpoint %d in %s is damaged: %s", candidate, self._directory, _first_line(error))
+        if candidates:
+            raise UserError(
+                f"none of the checkpoints {candidates} in {self._directory} can be read. "
+                "Move the folder away to start afresh, or bring back a copy of it."
+            )
+        return None
+
+    def wait(self) -> None:
+        """Returns once everything is written."""
+        self._checkpointer.wait()
+
+    def close(self) -> None:
+        """Waits for what is being written, then lets go."""
+        self._checkpointer.close()
+
+    def _load(self, step: int, template: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        wanted = {name: tree for name, tree in template.items() if jax.tree.leaves(tree)}
+        loaded = self._checkpointer.load_checkpointables(step, {**jax.tree.map(_abstract, wanted), "metadata": None})
+        metadata = loaded.pop("metadata")
+        for name, found in _fingerprints(loaded).items():
+            if found != metadata["fingerprint"][name]:
+                raise ValueError(f"the fingerprint of {name} does not hold")
+        return {**template, **loaded}, metadata
+
+    def _check_shapes(self, step: int, template: dict[str, Any]) -> None:
+        """Tells a checkpoint of another network from a damaged one."""
+        try:
+            saved = self._checkpointer.checkpointables_metadata(step).metadata
+        except Exception as error:  # As in `restore`; `_load` meets the same damage and tells of it.
+            logging.warning("no description of checkpoint %d in %s: %s", step, self._directory, _first_line(error))
+            return
+        differences = []
+        for name in template:
+            is_readable = name not in saved or saved[name] is not None
+            if is_readable:
+                differences += _differences(name, saved.get(name), template[name])
+        if differences:
+            shown = "\n  ".join(differences[:10]) + ("\n  …" if len(differences) > 10 else "")
+            raise UserError(
+                f"checkpoint {step} in {self._directory} is of another network or optimizer than this config:\n"
+                f"  {shown}\n"
+                "Use the config that it was trained with, or another --workdir."
+            )
+
+
+def _differences(item: str, saved: Any, wanted: Any) -> list[str]:
+    def shapes(tree):
+        leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, "shape"))
+        return {
+            item + jax.tree_util.keystr(path, simple=True, separator="/").join(["/", ""]): tuple(leaf.shape)
+            for path, leaf in leaves
+            if hasattr(leaf, "shape")
+        }
+
+    ours, theirs = shapes(wanted), shapes(saved)
+    lines = [f"{key} is not in the checkpoint" for key in sorted(ours.keys() - theirs.keys())]
+    lines += [f"{key} is in the checkpoint only" for key in sorted(theirs.keys() - ours.keys())]
+    for key in sorted(ours.keys() & theirs.keys()):
+        if ours[key] != theirs[key]:
+            lines.append(f"{key} is {theirs[key]} in the checkpoint, {ours[key]} here")
+    return lines
+
+
+def _abstract(array: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=array.sharding)
+
+
+def _fingerprints(items: dict[str, Any]) -> dict[str, int]:
+    """One number an item: its arrays' bits, summed modulo 2^32; the same on any number of devices."""
+    return {name: int(value) for name, value in jax.device_get(_sum_bits(items)).items()}
+
+
+@jax.jit
+def _sum_bits(items: dict[str, Any]) -> dict[str, jax.Array]:
+    def bits(array):
+        if array.dtype.itemsize < 4:
+            array = array.astype(jnp.float32 if jnp.issubdtype(array.dtype, jnp.floating) else jnp.int32)
+        words = jax.lax.bitcast_convert_type(array, jnp.uint32).reshape(-1)
+        # Weighted by position, so that exchanged values are noticed as well.
+        return jnp.sum(words * (2 * jnp.arange(words.size, dtype=jnp.uint32) + 1), dtype=jnp.uint32)
+
+    def total(tree):
+        return sum((bits(leaf) * np.uint32(2 * i + 1) for i, leaf in enumerate(jax.tree.leaves(tree))), jnp.uint32(0))
+
+    return {name: total(tree) for name, tree in items.items()}
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"[:300]

@@ -1,0 +1,99 @@
+"""What every command of cmav shares: the config flag, the work folder, and errors that are for people."""
+
+import os
+import sys
+from collections.abc import Callable
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from cmav.errors import UserError
+
+
+def define_flags() -> config_flags.ConfigFileFlagHolder:
+    """Defines --config, --workdir and --distributed; returns the config's holder (`.value` once flags are parsed)."""
+    flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, TensorBoard. Default: runs/<config name>.")
+    flags.DEFINE_enum(
+        "distributed",
+        "auto",
+        ["auto", "on", "off"],
+        "Several processes: 'auto' is on where the environment names several (TPU pod, Slurm, Open MPI).",
+    )
+    return define_config_flag()
+
+
+def define_config_flag() -> config_flags.ConfigFileFlagHolder:
+    return config_flags.DEFINE_config_file(
+        "config",
+        None,
+        "Config file, e.g. configs/avs_cma.py. Any key can be overridden: --config.optim.learning_rate=0.003 "
+        "--config.phases[0].steps=100. All keys and what they mean: cmav/config.py.",
+        lock_config=True,
+    )
+
+
+def read_config(holder: config_flags.ConfigFileFlagHolder) -> ConfigDict:
+    """Returns the parsed config.
+
+    Raises:
+      UserError: where no --config was given.
+    """
+    if holder.value is None:
+        raise UserError(
+            "no --config given. Examples:\n"
+            "  --config=configs/demo.py      a small network on synthesized videos, minutes on two cores\n"
+            "  --config=configs/avs_cma.py   the paper's network"
+        )
+    return holder.value
+
+
+def workdir() -> str:
+    """--workdir, or `runs/<name of the config file>`."""
+    if flags.FLAGS.workdir:
+        return flags.FLAGS.workdir
+    path = config_flags.get_config_filename(flags.FLAGS["config"])
+    name = os.path.splitext(os.path.basename(path))[0]
+    return os.path.join("runs", name)
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Runs a command: parses flags, calls `main()`. A `UserError` is printed as it is, and the exit status is 1."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.set_verbosity(logging.INFO)
+    logging.get_absl_handler().addFilter(_only_warnings_from_libraries)
+    app.run(lambda _: _exit_on_user_error(main), flags_parser=_parse_flags)
+
+
+def _exit_on_user_error(main: Callable[[], int | None]) -> int | None:
+    try:
+        return main()
+    except UserError as error:
+        logging.flush()
+        print(f"\nError: {error}", file=sys.stderr)
+        return 1
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+    """A config file that is not there, or a key that is not in it, is a mistake to explain, not a traceback."""
+    try:
+        rest = flags.FLAGS(argv)
+    except (AttributeError, KeyError, TypeError, IndexError, FileNotFoundError) as error:
+        # ConfigDict names the nearest key in its own message, quoted twice.
+        message = str(error).replace("\\n", "\n").replace("\\'", "'").strip("'\"")
+        _refuse(f"--config: {message}\nAll keys and what they mean: cmav/config.py.")
+    except flags.Error as error:
+        _refuse(f"{error}\nAll flags: --help.")
+    if len(rest) > 1:
+        _refuse(f"unexpected argument {rest[1]!r}: options are written --name=value.")
+    return rest
+
+
+def _refuse(message: str) -> None:
+    print(f"Error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _only_warnings_from_libraries(record) -> bool:
+    """Orbax and others log every step of theirs at INFO, which buries the progress that one looks for."""
+    chatty = any(f"{os.sep}{name}{os.sep}" in record.pathname for name in ("orbax", "jax", "tensorflow_datasets"))
+    return not chatty or record.levelno >= logging.converter.absl_to_standard(logging.WARNING)

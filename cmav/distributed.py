@@ -1,0 +1,129 @@
+"""Several devices and processes: start-up, the mesh, host batches as global arrays, preemption.
+
+Data parallelism over one mesh axis, "data". A batch is sharded on its first axis, everything else is replicated; jit
+then puts the collectives in, BatchNorm's over the global batch among them.
+"""
+
+import glob
+import importlib.util
+import os
+import signal
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from cmav.errors import UserError
+
+
+def initialize(mode: str) -> None:
+    """Joins the other processes of the job. Call before anything else touches JAX.
+
+    Args:
+      mode: "on", "off", or "auto": on where the environment names several processes. An error while joining is never
+        swallowed: n lone jobs that each believe themselves whole are worse than none.
+    """
+    if mode == "on" or (mode == "auto" and names_several_processes(os.environ)):
+        jax.distributed.initialize()
+        logging.info("process %d of %d, %d devices", jax.process_index(), jax.process_count(), jax.device_count())
+
+
+def names_several_processes(environment: Mapping[str, str]) -> bool:
+    """Whether the environment is a job of several processes: a Slurm step, Open MPI, or a TPU virtual machine."""
+    for variable in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"):
+        if int(environment.get(variable, "1")) > 1:
+            return True
+    if environment.get("JAX_PLATFORMS", "tpu").split(",")[0] != "tpu":
+        return False
+    if "," in environment.get("TPU_WORKER_HOSTNAMES", ""):
+        return True
+    # A TPU virtual machine does not say in its environment how many hosts the slice has; joining works for one as well.
+    has_tpu = bool(glob.glob("/dev/accel*") or glob.glob("/dev/vfio/[0-9]*"))
+    return has_tpu and importlib.util.find_spec("libtpu") is not None
+
+
+def make_mesh() -> Mesh:
+    """All devices of all processes on one axis, "data", those of one process side by side."""
+    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    # Auto axes: under Explicit ones `z @ z.T` on sharded embeddings is an error.
+    return Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharded(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def local_rows(batch_size: int, mesh: Mesh) -> slice:
+    """Which rows of a global batch this process loads.
+
+    Raises:
+      UserError: where the batch does not divide over the devices.
+    """
+    if batch_size % mesh.size:
+        raise UserError(
+            f"a batch of {batch_size} does not divide over {mesh.size} devices: "
+            f"choose a multiple of {mesh.size} for batch_size (config.phases, config.evals)."
+        )
+    per_process = batch_size // jax.process_count()
+    start = jax.process_index() * per_process
+    return slice(start, start + per_process)
+
+
+def to_devices(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """Makes global arrays, sharded on their first axis, of this process's rows. Strings stay behind on the host."""
+    sharding = batch_sharded(mesh)
+    return {
+        key: jax.make_array_from_process_local_data(sharding, value)
+        for key, value in batch.items()
+        if value.dtype.kind not in "OSU"
+    }
+
+
+def prefetch(batches: Iterable[dict[str, np.ndarray]], mesh: Mesh, ahead: int = 2) -> Iterator[tuple[dict, dict]]:
+    """Yields (host batch, device batch), with the transfer of the next `ahead` batches already under way."""
+    source = iter(batches)
+    pairs = ((batch, to_devices(batch, mesh)) for batch in source)
+    waiting = list(islice(pairs, ahead))
+    try:
+        while waiting:
+            yield waiting.pop(0)
+            waiting.extend(islice(pairs, 1))
+    finally:
+        if hasattr(source, "close"):
+            source.close()
+
+
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """Puts a tree of host arrays, equal on all processes, on every device."""
+    return jax.device_put(tree, replicated(mesh))
+
+
+class Preemption:
+    """Tells whether the job was asked to stop (SIGTERM), at the same step on all processes."""
+
+    def __init__(self):
+        self._asked = False
+        # With several processes JAX's coordination service has its own handler, which agrees on a step.
+        if jax.process_count() == 1:
+            self._previous = signal.signal(signal.SIGTERM, self._on_signal)
+
+    def _on_signal(self, signum, frame):
+        self._asked = True
+
+    def reached(self, step: int) -> bool:
+        if jax.process_count() > 1:
+            return multihost_utils.reached_preemption_sync_point(step)
+        return self._asked
+
+    def close(self) -> None:
+        if jax.process_count() == 1:
+            signal.signal(signal.SIGTERM, self._previous)

@@ -1,0 +1,133 @@
+"""Accuracy of the pretext task: does the network tell aligned from shifted, on held-out clips?
+
+The pairs are fixed: which window of a clip and which shift is a function of (`seed`, clip, repetition) alone, so that
+two checkpoints, or two networks, answer the same questions. "Look, Listen, and Attend" (2020), Table 1 and Figure 4.
+"""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from etils import epath
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from cmav import distributed
+from cmav.data.index import SplitIndex
+from cmav.data.pipeline import Loader
+from cmav.evals import figures
+from cmav.tasks.avs import is_correct
+
+Z_95 = 1.959964  # of the standard normal distribution, two-sided 95%
+
+
+@dataclasses.dataclass(frozen=True)
+class PretextResult:
+    """The answers. Rows are clips (times `pairs_per_clip`), columns are (aligned, shifted)."""
+
+    correct_NxK: np.ndarray  # float32, 1 where the network was right
+    loss_NxK: np.ndarray  # float32, cross-entropy
+    labels_N: np.ndarray  # int64, the clip's class or -1
+    pairs_per_clip: int
+
+    @property
+    def num_clips(self) -> int:
+        return len(self.correct_NxK) // self.pairs_per_clip
+
+
+def wilson_interval(accuracy: float, count: int) -> tuple[float, float]:
+    """The 95% score interval of a proportion (Wilson, 1927): within [0, 1], and never of no width."""
+    center = accuracy + Z_95**2 / (2 * count)
+    spread = Z_95 * np.sqrt(accuracy * (1 - accuracy) / count + Z_95**2 / (4 * count**2))
+    scale = 1 + Z_95**2 / count
+    return max(0.0, (center - spread) / scale), min(1.0, (center + spread) / scale)
+
+
+class PretextEvaluator:
+    """Runs a network over the fixed pairs of a split.
+
+    `run` yields `avs_accuracy` and the ends of its 95% interval, the accuracies on aligned and on shifted pairs, and
+    the loss. The interval counts clips, not decisions: those about one clip are not independent.
+    """
+
+    def __init__(self, config: ConfigDict, data: ConfigDict, task: Any, mesh: Mesh, split: str):
+        self._config, self._mesh, self._split = config, mesh, split
+        self._index = SplitIndex.load(data.dir, split)
+        self._loader = Loader(
+            self._index,
+            functools.partial(task.make_example, train=False),
+            task.usable_records(self._index),
+            data.max_bad_fraction,
+            data.num_threads,
+            data.prefetch_batches,
+        )
+        self._answer = jax.jit(functools.partial(_answer, task=task), out_shardings=distributed.replicated(mesh))
+        self._result: PretextResult | None = None
+
+    def answer(self, state: Any) -> PretextResult:
+        """Asks the network about every pair."""
+        config = self._config
+        batches = self._loader.eval_batches(
+            seed=config.seed,
+            batch_size=config.batch_size,
+            repeats=config.pairs_per_clip,
+            rows=distributed.local_rows(config.batch_size, self._mesh),
+        )
+        variables = {"params": state.params, **state.model_state}
+        answers = [
+            jax.device_get(self._answer(variables, batch)) for _, batch in distributed.prefetch(batches, self._mesh)
+        ]
+        joined = {key: np.concatenate([answer[key] for answer in answers]) for key in answers[0]}
+        real = joined["mask"] > 0
+        return PretextResult(
+            joined["correct"][real], joined["loss"][real], joined["label"][real], config.pairs_per_clip
+        )
+
+    def run(self, state: Any) -> Iterator[tuple[str, float]]:
+        self._result = result = self.answer(state)
+        accuracy = float(result.correct_NxK.mean())
+        low, high = wilson_interval(accuracy, result.num_clips)
+        aligned, shifted = result.correct_NxK.mean(axis=0)
+        yield "avs_accuracy", accuracy
+        yield "avs_accuracy_low", low
+        yield "avs_accuracy_high", high
+        yield "avs_accuracy_aligned", float(aligned)
+        yield "avs_accuracy_shifted", float(shifted)
+        yield "avs_loss", float(result.loss_NxK.mean())
+        yield "clips", result.num_clips
+
+    def per_label(self, result: PretextResult) -> list[dict[str, Any]]:
+        """Accuracy by class, best first: one dict a class, `label_name`, `clips`, `accuracy`, `low`, `high`."""
+        rows = []
+        for label in np.unique(result.labels_N[result.labels_N >= 0]):
+            correct = result.correct_NxK[result.labels_N == label]
+            clips = len(correct) // result.pairs_per_clip
+            low, high = wilson_interval(float(correct.mean()), clips)
+            row = {"label_name": self._index.label_name(int(label)), "clips": clips, "accuracy": float(correct.mean())}
+            rows.append({**row, "low": low, "high": high})
+        return sorted(rows, key=lambda row: (-row["accuracy"], row["label_name"]))
+
+    def write_report(self, folder: epath.Path) -> list[epath.Path]:
+        """Where the split has labels: `pretext_<split>_per_label.json` and `.png`, the paper's Figure 4."""
+        rows = self.per_label(self._result)
+        if not rows:
+            return []
+        table, picture = (folder / f"pretext_{self._split}_per_label.{suffix}" for suffix in ("json", "png"))
+        table.write_text(json.dumps(rows, indent=2))
+        figures.save_per_label_accuracy(rows, picture)
+        return [table, picture]
+
+
+def _answer(variables: Any, batch: dict[str, jax.Array], *, task: Any) -> dict[str, jax.Array]:
+    outputs, _ = task.apply(variables, batch, train=False)
+    return {
+        "correct": is_correct(outputs["logits"], batch["labels"]),
+        "loss": optax.sigmoid_binary_cross_entropy(outputs["logits"], batch["labels"]),
+        "label": batch["label"],
+        "mask": batch["mask"],
+    }

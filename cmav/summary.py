@@ -1,0 +1,51 @@
+"""What is left of a run when it is over: `summary.json` and `curves.png`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from etils import epath
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util import tensor_util
+
+from cmav.evals import figures
+
+
+def make(steps: int, seconds: float, eval_metrics: Mapping[str, float]) -> dict[str, Any]:
+    """Returns the numbers of a finished run.
+
+    Args:
+      steps: optimizer steps done.
+      seconds: of wall clock, evaluation and earlier starts of the run counted in.
+      eval_metrics: `<evaluator>/<metric>` to value. A metric that has `_low` and `_high` beside it gets `_interval`.
+    """
+    metrics = {key.rsplit("/", 1)[-1]: value for key, value in eval_metrics.items()}
+    numbers: dict[str, Any] = {"steps": steps, "seconds": round(seconds, 1)}
+    for key, value in metrics.items():
+        if key.endswith(("_low", "_high")):
+            continue
+        numbers[key] = value
+        if f"{key}_low" in metrics:
+            numbers[f"{key}_interval"] = [metrics[f"{key}_low"], metrics[f"{key}_high"]]
+    return numbers
+
+
+def save_curves(workdir: epath.Path, path: epath.Path) -> None:
+    """Draws the scalars that TensorBoard has of the run as a PNG."""
+    curves = read_scalars(workdir)
+    figures.save_curves(_under("train/", curves), _under("pretext/", curves), path)
+
+
+def read_scalars(workdir: epath.Path) -> dict[str, figures.Curve]:
+    """All scalars of a run by tag, steps ascending. Where a step was written twice (a resumed run), the last counts."""
+    events = EventAccumulator(str(workdir), size_guidance={"tensors": 0})
+    events.Reload()
+    curves = {}
+    for tag in events.Tags()["tensors"]:
+        by_step = {event.step: float(tensor_util.make_ndarray(event.tensor_proto)) for event in events.Tensors(tag)}
+        steps = sorted(by_step)
+        curves[tag] = (steps, [by_step[step] for step in steps])
+    return curves
+
+
+def _under(prefix: str, curves: Mapping[str, figures.Curve]) -> dict[str, figures.Curve]:
+    return {tag.removeprefix(prefix): curve for tag, curve in curves.items() if tag.startswith(prefix)}

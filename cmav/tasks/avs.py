@@ -1,0 +1,132 @@
+"""Audio-visual synchronization: do this sound and this picture belong to the same moment?
+
+"Look, Listen, and Attend" (2020), section 3. Each clip carries its frames once with K=2 audios, so that the video
+encoder, nine tenths of the work, is paid once for both. A batch:
+
+| key       | shape, dtype           | meaning                                                 |
+| --------- | ---------------------- | ------------------------------------------------------- |
+| `video`   | [B, T, H, W, 3] uint8  | frames of `clip_seconds` at the phase's frame rate      |
+| `audio`   | [B, K, S, 2] int16     | audio 0 is of the same moment, audio 1 is shifted       |
+| `labels`  | [B, K] float32         | 1 in sync, 0 shifted                                    |
+| `label`   | [B] int64              | the clip's class, -1 where there is none                |
+| `mask`    | [B] float32            | 1 for a clip, 0 for padding                             |
+| `clip_id` | [B] bytes              |                                                         |
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from cmav.data.clip_shape import ClipShape
+from cmav.losses import alignment_loss
+from cmav.models.avs_net import AvsNet
+
+NUM_AUDIOS = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Avs:
+    """The task for one phase of training. See `cmav.tasks.Task` for what each method promises."""
+
+    config: FrozenConfigDict
+    clip: ClipShape
+
+    @classmethod
+    def from_config(cls, config: ConfigDict, phase: Mapping[str, Any]) -> "Avs":
+        clip = ClipShape(
+            seconds=config.data.clip_seconds,
+            stored_frame_rate=config.data.stored_frame_rate,
+            frame_rate=phase["frame_rate"],
+            sample_rate=config.data.sample_rate,
+        )
+        return cls(FrozenConfigDict(config), clip)
+
+    def model(self) -> AvsNet:
+        return AvsNet(self.config.model)
+
+    # TensorFlow is imported where it is used: models, steps and benchmarks run without it.
+
+    def usable_records(self, index):
+        from cmav.data import pipeline
+
+        pipeline.check_dataset(index, self.clip, self.config.data.crop_size)
+        shortest = self.clip.seconds + self.config.data.shift_seconds[0]
+        return pipeline.usable_records(index, min_seconds=shortest, need_audio=True)
+
+    def make_example(self, record, seed, *, train):
+        import tensorflow as tf
+
+        from cmav.data import sampling, video
+
+        data = self.config.data
+        pair_seed, crop_seed = tf.unstack(tf.random.split(seed, 2))
+        start, audio_starts = sampling.sample_pair(
+            pair_seed,
+            tf.shape(record["frames"])[0],
+            tf.shape(record["audio"])[0],
+            self.clip,
+            data.shift_seconds,
+            data.shift_both,
+        )
+        frames = record["frames"][start : start + self.clip.stored_frames : self.clip.stride]
+        audio = tf.stack([record["audio"][s : s + self.clip.num_samples] for s in tf.unstack(audio_starts)])
+        return {
+            "video": video.decode_clip(frames, data.crop_size, crop_seed if train else None, flip=train and data.flip),
+            "audio": tf.ensure_shape(audio, [NUM_AUDIOS, self.clip.num_samples, 2]),
+            "labels": tf.constant([1.0, 0.0]),
+            "label": record["label"],
+            "clip_id": record["clip_id"],
+        }
+
+    def init(self, key):
+        size = self.config.data.crop_size
+        video = jnp.zeros((1, self.clip.num_frames, size, size, 3), jnp.uint8)
+        audio = jnp.zeros((1, NUM_AUDIOS, self.clip.num_samples, 2), jnp.int16)
+        return self.model().init(key, video, audio, train=False, **self._rates())
+
+    def apply(self, variables, batch, *, train, dropout_key=None):
+        (logits_BxK, out), changed = self.model().apply(
+            variables,
+            batch["video"],
+            batch["audio"],
+            train=train,
+            rngs={"dropout": dropout_key} if train else None,
+            mutable=["batch_stats"] if train else [],
+            **self._rates(),
+        )
+        return {"logits": logits_BxK, **out}, changed
+
+    def loss(self, outputs, batch):
+        logits_BxK, labels_BxK = outputs["logits"], batch["labels"]
+        sync_loss = optax.sigmoid_binary_cross_entropy(logits_BxK, labels_BxK).mean()
+        correct_BxK = is_correct(logits_BxK, labels_BxK)
+        metrics = {
+            "sync_loss": sync_loss,
+            "accuracy": correct_BxK.mean(),
+            "accuracy_aligned": correct_BxK[:, 0].mean(),
+            "accuracy_shifted": correct_BxK[:, 1].mean(),
+        }
+        weight = self.config.loss.alignment_weight
+        if not weight:
+            return sync_loss, metrics
+        alignment = alignment_loss(
+            outputs["video/tokens"],
+            outputs["audio/tokens"][:, 0],
+            outputs["video/times"],
+            outputs["audio/times"],
+            self.config.loss.alignment_temperature,
+        ).mean()
+        return sync_loss + weight * alignment, {**metrics, "alignment_loss": alignment}
+
+    def _rates(self) -> dict[str, float]:
+        return {"frame_rate": self.clip.achieved_frame_rate, "sample_rate": self.clip.sample_rate}
+
+
+def is_correct(logits_BxK: jax.Array, labels_BxK: jax.Array) -> jax.Array:
+    """1 where the sign of the logit says what the label says, else 0. float32 [B, K]."""
+    return ((logits_BxK > 0) == (labels_BxK > 0.5)).astype(jnp.float32)

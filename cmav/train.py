@@ -1,0 +1,302 @@
+"""The trainer: TrainState, train_step and the loop. It knows no task by name.
+
+The loop keeps two batches in flight to the devices and reads the metrics of step n-1 after step n was dispatched, so
+that neither the pipeline nor the host holds the devices up.
+"""
+
+import dataclasses
+import functools
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl import logging
+from clu import metric_writers, periodic_actions
+from etils import epath
+from flax import struct
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from cmav import distributed, summary
+from cmav.checkpoint import Checkpoints
+from cmav.data.index import SplitIndex
+from cmav.data.pipeline import Loader
+from cmav.errors import UserError
+from cmav.evals import make_evaluators
+from cmav.optim import make_optimizer, make_schedule
+from cmav.tasks import Batch, Metrics, Task, make_task
+
+
+class NonFiniteLossError(UserError):
+    """The loss became infinite or NaN."""
+
+
+class Preempted(Exception):
+    """The job was asked to stop; its state is saved."""
+
+
+@struct.dataclass
+class TrainState:
+    """All that training changes. Plain trees of arrays, on every device."""
+
+    step: jax.Array  # int32 [], steps done
+    params: Any
+    model_state: Any  # collections beside the parameters, such as batch_stats
+    opt_state: Any
+
+    def items(self) -> dict[str, Any]:
+        """What a checkpoint holds; its number is the step."""
+        return {"params": self.params, "model_state": self.model_state, "opt_state": self.opt_state}
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """One of `config.phases`, and where it lies in the whole of training."""
+
+    settings: Mapping[str, Any]
+    first_step: int
+    first_example: int  # examples that the phases before it used up
+
+    @property
+    def last_step(self) -> int:
+        return self.first_step + self.settings["steps"]
+
+    def example_at(self, step: int) -> int:
+        return self.first_example + (step - self.first_step) * self.settings["batch_size"]
+
+
+def list_phases(config: ConfigDict) -> list[Phase]:
+    """The phases in order. Which examples step s sees is a function of the config and s alone."""
+    phases, step, example = [], 0, 0
+    for settings in config.phases:
+        phases.append(Phase(settings, step, example))
+        step += settings["steps"]
+        example += settings["steps"] * settings["batch_size"]
+    return phases
+
+
+def phase_of(config: ConfigDict, step: int) -> Phase:
+    """The phase that a network of `step` steps was last trained in."""
+    phases = list_phases(config)
+    return next((phase for phase in phases if step <= phase.last_step), phases[-1])
+
+
+def create_state(task: Task, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh) -> TrainState:
+    """Initialises the network, then the optimizer. The order matters once pretrained weights come between the two."""
+
+    def init(key):
+        variables = task.init(key)
+        params = variables.pop("params")
+        return TrainState(jnp.zeros((), jnp.int32), params, dict(variables), optimizer.init(params))
+
+    return jax.jit(init, out_shardings=distributed.replicated(mesh))(jax.random.key(seed))
+
+
+def train_step(
+    state: TrainState, batch: Batch, *, task: Task, optimizer: optax.GradientTransformation, seed: int
+) -> tuple[TrainState, Metrics]:
+    """One optimizer step. Randomness on the device is a function of (seed, step)."""
+    dropout_key = jax.random.fold_in(jax.random.key(seed), state.step)
+
+    def loss_fn(params):
+        variables = {"params": params, **state.model_state}
+        outputs, changed = task.apply(variables, batch, train=True, dropout_key=dropout_key)
+        loss, metrics = task.loss(outputs, batch)
+        return loss, (changed, metrics)
+
+    (loss, (changed, metrics)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    metrics = {"loss": loss, **metrics, "grad_norm": optax.global_norm(grads)}
+    new_state = TrainState(
+        step=state.step + 1,
+        params=optax.apply_updates(state.params, updates),
+        model_state={**state.model_state, **changed},
+        opt_state=opt_state,
+    )
+    return new_state, metrics
+
+
+def train(config: ConfigDict, workdir: str) -> TrainState:
+    """Trains to the end of the last phase, from the newest checkpoint in `workdir` where there is one.
+
+    Raises:
+      UserError: whatever the user can mend; `NonFiniteLossError` where the loss is no longer finite.
+      Preempted: when asked to stop (SIGTERM), once the state is saved.
+    """
+    return Trainer(config, workdir).run()
+
+
+class Trainer:
+    """The loop around `train_step`: data, metrics, evaluation, checkpoints."""
+
+    def __init__(self, config: ConfigDict, workdir: str):
+        self.config, self.workdir = config, epath.Path(workdir)
+        self.is_lead = jax.process_index() == 0
+        self.mesh = distributed.make_mesh()
+        self.phases = list_phases(config)
+        self.total_steps = self.phases[-1].last_step
+        self.schedule = make_schedule(config.optim, self.total_steps)
+        self.optimizer = make_optimizer(config.optim, self.schedule)
+        self.index = SplitIndex.load(config.data.dir, config.data.train_split)
+        if self.is_lead:
+            self.workdir.mkdir(parents=True, exist_ok=True)
+            (self.workdir / "config.json").write_text(config.to_json_best_effort(indent=2))
+        self.checkpoints = Checkpoints(workdir, config.checkpoint.keep)
+        self.preemption = distributed.Preemption()
+        self.writer = metric_writers.create_default_writer(workdir, just_logging=not self.is_lead)
+        self.progress = periodic_actions.ReportProgress(
+            num_train_steps=self.total_steps, writer=self.writer, every_steps=config.log_every, every_secs=None
+        )
+        self.window: list[dict[str, np.ndarray]] = []  # metrics since the last line of progress
+        self.eval_metrics: dict[str, float] = {}
+        self.seconds_before = 0.0  # of training, before this process started
+        self.started = time.monotonic()
+
+    def run(self) -> TrainState:
+        try:
+            state, step = self._restore_or_create()
+            for phase in self.phases:
+                if step < phase.last_step:
+                    state = self._run_phase(phase, state, step)
+                    step = phase.last_step
+            if not self.eval_metrics:  # The run had already ended when it was started again.
+                self._evaluate(make_evaluators(self.config, self._task(self.phases[-1]), self.mesh), state, step)
+            if self.is_lead:
+                self._write_summary(step)
+            return state
+        finally:
+            self.checkpoints.close()
+            self.preemption.close()
+            self.writer.close()
+
+    def _task(self, phase: Phase) -> Task:
+        return make_task(self.config, phase.settings)
+
+    def _restore_or_create(self) -> tuple[TrainState, int]:
+        """The order: this run's own newest checkpoint, else a fresh network."""
+        state = create_state(self._task(self.phases[0]), self.optimizer, self.config.seed, self.mesh)
+        restored = self.checkpoints.restore(state.items())
+        if restored is None:
+            count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+            logging.info("a fresh network of %.2fM parameters", count / 1e6)
+            return state, 0
+        items, metadata = restored
+        step = metadata["step"]
+        if step > self.total_steps:
+            raise UserError(
+                f"the checkpoint in {self.workdir} has done {step} steps, and config.phases has {self.total_steps}: "
+                "give more steps, or another --workdir."
+            )
+        self.seconds_before = metadata["seconds"]
+        logging.info("resuming at step %d", step)
+        return state.replace(step=distributed.replicate(jnp.int32(step), self.mesh), **items), step
+
+    def _run_phase(self, phase: Phase, state: TrainState, first_step: int) -> TrainState:
+        config, task = self.config, self._task(phase)
+        logging.info("steps %d to %d: %s", first_step, phase.last_step, dict(phase.settings))
+        evaluators = make_evaluators(config, task, self.mesh)
+        step_fn = jax.jit(
+            functools.partial(train_step, task=task, optimizer=self.optimizer, seed=config.seed), donate_argnums=0
+        )
+        pending: tuple[int, Any, dict] | None = None  # a step whose metrics are still on the devices
+        batches = self._batches(phase, task, first_step)
+        for step, (host_batch, batch) in enumerate(batches, start=first_step + 1):
+            state, metrics = step_fn(state, batch)
+            if pending:
+                self._collect(*pending)
+            pending = (step, metrics, host_batch)
+
+            # Do not change the order: a state is looked at before it is saved, and saved before the next batch.
+            is_last = step == self.total_steps
+            if is_last or step % config.log_every == 0:
+                self._collect(*pending)
+                pending = None
+                self._write_metrics(step)
+            self.progress(step)
+            self._evaluate(evaluators, state, step, only_due=not is_last)
+            stop = self.preemption.reached(step)
+            if is_last or stop or step % config.checkpoint.every == 0:
+                if pending:
+                    self._collect(*pending)
+                    pending = None
+                self._save(state, step)
+            if stop:
+                self.checkpoints.wait()
+                raise Preempted(
+                    f"asked to stop: saved step {step} in {self.workdir}; the same command goes on from there."
+                )
+        if pending:
+            self._collect(*pending)
+        return state
+
+    def _batches(self, phase: Phase, task: Task, first_step: int) -> Iterator[tuple[dict, dict]]:
+        data, batch_size = self.config.data, phase.settings["batch_size"]
+        loader = Loader(
+            self.index,
+            functools.partial(task.make_example, train=True),
+            task.usable_records(self.index),
+            data.max_bad_fraction,
+            data.num_threads,
+            data.prefetch_batches,
+        )
+        batches = loader.train_batches(
+            seed=self.config.seed,
+            first_example=phase.example_at(first_step),
+            batch_size=batch_size,
+            num_batches=phase.last_step - first_step,
+            rows=distributed.local_rows(batch_size, self.mesh),
+        )
+        return distributed.prefetch(batches, self.mesh)
+
+    def _collect(self, step: int, metrics: Metrics, host_batch: Mapping[str, np.ndarray]) -> None:
+        """Fetches one step's metrics, waiting for it.
+
+        Raises:
+          NonFiniteLossError: names the step, the learning rate, the clips and the checkpoint to go back to.
+        """
+        metrics = jax.device_get(metrics)
+        if not math.isfinite(metrics["loss"]):
+            clips = b", ".join(host_batch["clip_id"].tolist()).decode(errors="replace")
+            saved = self.checkpoints.steps()
+            raise NonFiniteLossError(
+                f"the loss of step {step} is {metrics['loss']}, at learning rate {float(self.schedule(step - 1)):g}.\n"
+                f"Clips of the batch: {clips}\n"
+                f"Last good checkpoint: {f'step {saved[-1]} in {self.workdir}' if saved else 'none yet'}.\n"
+                "Try a smaller config.optim.learning_rate, config.optim.warmup_steps, or config.optim.clip_norm."
+            )
+        self.window.append(metrics)
+
+    def _write_metrics(self, step: int) -> None:
+        means = {f"train/{key}": np.mean([m[key] for m in self.window]) for key in self.window[0]}
+        self.window.clear()
+        self.writer.write_scalars(step, {**means, "train/learning_rate": float(self.schedule(step - 1))})
+
+    def _evaluate(self, evaluators, state: TrainState, step: int, only_due: bool = False) -> None:
+        for name, evaluator in evaluators.items():
+            if only_due and step % self.config.evals[name].every:
+                continue
+            metrics = {f"{name}/{key}": value for key, value in evaluator.run(state)}
+            self.writer.write_scalars(step, metrics)
+            self.eval_metrics = {**self.eval_metrics, **metrics}
+            if self.is_lead:
+                evaluator.write_report(self.workdir)
+
+    def _save(self, state: TrainState, step: int) -> None:
+        self.checkpoints.save(step, state.items(), {"step": step, "seconds": self._seconds(), "task": self.config.task})
+
+    def _seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.started
+
+    def _write_summary(self, step: int) -> None:
+        self.writer.flush()
+        numbers = summary.make(step, self._seconds(), self.eval_metrics)
+        text = json.dumps(numbers, indent=2)
+        (self.workdir / "summary.json").write_text(text)
+        summary.save_curves(self.workdir, self.workdir / "curves.png")
+        logging.info("wrote %s:\n%s", self.workdir / "summary.json", text)

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Pretrains on a Slurm cluster, one process per GPU:
+#
+#   sbatch --nodes=2 launch/slurm.sh --config=configs/avs_cma.py
+#
+# A job that is requeued, or submitted again, goes on where it was. Slurm's SIGTERM comes 120 s before the end; the
+# trainer saves then. Data: $CMAV_DATA, on storage that every node sees, as --workdir must be.
+#SBATCH --job-name=cmav
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=8
+#SBATCH --gpus-per-node=8
+#SBATCH --cpus-per-task=8
+#SBATCH --time=24:00:00
+#SBATCH --signal=TERM@120
+#SBATCH --requeue
+#SBATCH --output=slurm-%j.log
+#SBATCH --open-mode=append
+set -euo pipefail
+cd "${SLURM_SUBMIT_DIR:?submit this script with sbatch, from the folder of cmav}"
+
+# Each process sees all GPUs of its node and takes the one of its local rank: jax.distributed does that under Slurm.
+srun --kill-on-bad-exit=1 .venv/bin/python -m cmav.main "$@"

@@ -1,0 +1,73 @@
+"""Who is alone and who is not; which rows are whose."""
+
+import jax
+import numpy as np
+import pytest
+
+from cmav import distributed
+from cmav.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("environment", "several"),
+    [
+        ({}, False),
+        ({"SLURM_STEP_NUM_TASKS": "1"}, False),
+        ({"SLURM_STEP_NUM_TASKS": "16"}, True),
+        ({"SLURM_NTASKS": "16"}, False),  # inside salloc, before srun: this process is alone
+        ({"OMPI_COMM_WORLD_SIZE": "4"}, True),
+        ({"TPU_WORKER_HOSTNAMES": "a,b,c,d"}, True),
+        ({"TPU_WORKER_HOSTNAMES": "localhost"}, False),
+        ({"TPU_WORKER_HOSTNAMES": "a,b", "JAX_PLATFORMS": "cpu"}, False),
+    ],
+)
+def test_several_processes_are_read_off_the_environment(environment, several):
+    assert distributed.names_several_processes(environment) is several
+
+
+def test_an_error_while_joining_is_not_swallowed(monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("no coordinator")
+
+    monkeypatch.setattr(jax.distributed, "initialize", fail)
+    with pytest.raises(RuntimeError, match="no coordinator"):
+        distributed.initialize("on")
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    with pytest.raises(RuntimeError, match="no coordinator"):
+        distributed.initialize("auto")
+    distributed.initialize("off")
+
+
+def test_an_odd_batch_is_explained():
+    class MeshOfThree:
+        size = 3
+
+    with pytest.raises(UserError, match="multiple of 3"):
+        distributed.local_rows(8, MeshOfThree())
+
+
+def test_prefetch_keeps_order_and_strings_on_the_host():
+    mesh = distributed.make_mesh()
+    batches = [{"x": np.full(2, i, np.float32), "clip_id": np.array([b"a", b"b"], object)} for i in range(5)]
+    seen = []
+    for host, device in distributed.prefetch(batches, mesh):
+        assert set(device) == {"x"}
+        assert host["clip_id"].tolist() == [b"a", b"b"]
+        seen.append(int(device["x"][0]))
+    assert seen == [0, 1, 2, 3, 4]
+
+
+def test_prefetch_closes_its_source():
+    closed = []
+
+    def source():
+        try:
+            while True:
+                yield {"x": np.zeros(1, np.float32)}
+        finally:
+            closed.append(True)
+
+    batches = distributed.prefetch(source(), distributed.make_mesh())
+    next(batches)
+    batches.close()
+    assert closed == [True]
