@@ -10,7 +10,7 @@ from ml_collections import ConfigDict, config_flags
 from cmav.errors import UserError
 
 
-def define_flags() -> config_flags.ConfigFileFlagHolder:
+def define_flags() -> flags.FlagHolder:
     """Defines --config, --workdir and --distributed; returns the config's holder (`.value` once flags are parsed)."""
     flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, TensorBoard. Default: runs/<config name>.")
     flags.DEFINE_enum(
@@ -22,7 +22,7 @@ def define_flags() -> config_flags.ConfigFileFlagHolder:
     return define_config_flag()
 
 
-def define_config_flag() -> config_flags.ConfigFileFlagHolder:
+def define_config_flag() -> flags.FlagHolder:
     return config_flags.DEFINE_config_file(
         "config",
         None,
@@ -32,7 +32,7 @@ def define_config_flag() -> config_flags.ConfigFileFlagHolder:
     )
 
 
-def read_config(holder: config_flags.ConfigFileFlagHolder) -> ConfigDict:
+def read_config(holder: flags.FlagHolder) -> ConfigDict:
     """Returns the parsed config.
 
     Raises:

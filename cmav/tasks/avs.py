@@ -33,7 +33,9 @@ NUM_AUDIOS = 2
 class Avs:
     """The task for one phase of training. See `cmav.tasks.Task` for what each method promises."""
 
-    config: FrozenConfigDict
+    data_config: FrozenConfigDict
+    model_config: FrozenConfigDict
+    loss_config: FrozenConfigDict
     clip: ClipShape
 
     @classmethod
@@ -44,18 +46,18 @@ class Avs:
             frame_rate=phase["frame_rate"],
             sample_rate=config.data.sample_rate,
         )
-        return cls(FrozenConfigDict(config), clip)
+        return cls(*map(FrozenConfigDict, (config.data, config.model, config.loss)), clip)
 
     def model(self) -> AvsNet:
-        return AvsNet(self.config.model)
+        return AvsNet(self.model_config)
 
     # TensorFlow is imported where it is used: models, steps and benchmarks run without it.
 
     def usable_records(self, index):
         from cmav.data import pipeline
 
-        pipeline.check_dataset(index, self.clip, self.config.data.crop_size)
-        shortest = self.clip.seconds + self.config.data.shift_seconds[0]
+        pipeline.check_dataset(index, self.clip, self.data_config.crop_size)
+        shortest = self.clip.shortest_seconds(self.data_config.shift_seconds)
         return pipeline.usable_records(index, min_seconds=shortest, need_audio=True)
 
     def make_example(self, record, seed, *, train):
@@ -63,7 +65,7 @@ class Avs:
 
         from cmav.data import sampling, video
 
-        data = self.config.data
+        data = self.data_config
         pair_seed, crop_seed = tf.unstack(tf.random.split(seed, 2))
         start, audio_starts = sampling.sample_pair(
             pair_seed,
@@ -73,18 +75,18 @@ class Avs:
             data.shift_seconds,
             data.shift_both,
         )
-        frames = record["frames"][start : start + self.clip.stored_frames : self.clip.stride]
-        audio = tf.stack([record["audio"][s : s + self.clip.num_samples] for s in tf.unstack(audio_starts)])
+        frames = sampling.clip_frames(record["frames"], start, self.clip)
+        audios = [sampling.clip_audio(record["audio"], first, self.clip) for first in tf.unstack(audio_starts)]
         return {
             "video": video.decode_clip(frames, data.crop_size, crop_seed if train else None, flip=train and data.flip),
-            "audio": tf.ensure_shape(audio, [NUM_AUDIOS, self.clip.num_samples, 2]),
+            "audio": tf.stack(audios),
             "labels": tf.constant([1.0, 0.0]),
             "label": record["label"],
             "clip_id": record["clip_id"],
         }
 
     def init(self, key):
-        size = self.config.data.crop_size
+        size = self.data_config.crop_size
         video = jnp.zeros((1, self.clip.num_frames, size, size, 3), jnp.uint8)
         audio = jnp.zeros((1, NUM_AUDIOS, self.clip.num_samples, 2), jnp.int16)
         return self.model().init(key, video, audio, train=False, **self._rates())
@@ -111,7 +113,7 @@ class Avs:
             "accuracy_aligned": correct_BxK[:, 0].mean(),
             "accuracy_shifted": correct_BxK[:, 1].mean(),
         }
-        weight = self.config.loss.alignment_weight
+        weight = self.loss_config.alignment_weight
         if not weight:
             return sync_loss, metrics
         alignment = alignment_loss(
@@ -119,7 +121,7 @@ class Avs:
             outputs["audio/tokens"][:, 0],
             outputs["video/times"],
             outputs["audio/times"],
-            self.config.loss.alignment_temperature,
+            self.loss_config.alignment_temperature,
         ).mean()
         return sync_loss + weight * alignment, {**metrics, "alignment_loss": alignment}
 

@@ -1,0 +1,45 @@
+"""Losses that are more than a line of optax."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+NORM_EPSILON = 1e-6
+
+
+def alignment_loss(
+    video_tokens_BxNxD: jax.Array,
+    audio_tokens_BxMxD: jax.Array,
+    video_times_N: np.ndarray,
+    audio_times_M: np.ndarray,
+    temperature: float,
+) -> jax.Array:
+    """Contrast of moments within a clip: each token should be most like the other stream's token of the same time.
+
+    Ours, not the paper's. Tokens are those of the encoders, before attention and without positions. They are
+    normalised to length 1; similarities are divided by the temperature. The positive of a token is the other stream's
+    token that is nearest in time, the negatives are the clip's other moments. The cross-entropies of both directions,
+    each a mean over its tokens, are averaged.
+
+    Returns:
+      float32 [B], 0 at best.
+    """
+    video = _normalise(video_tokens_BxNxD)
+    audio = _normalise(audio_tokens_BxMxD)
+    logits_BxNxM = jnp.einsum("bnd,bmd->bnm", video, audio) / temperature
+    distance_NxM = np.abs(np.asarray(video_times_N)[:, None] - np.asarray(audio_times_M)[None, :])
+    logits_BxMxN = logits_BxNxM.swapaxes(1, 2)
+    video_loss_B = _cross_entropy(logits_BxNxM, distance_NxM.argmin(axis=1))
+    audio_loss_B = _cross_entropy(logits_BxMxN, distance_NxM.argmin(axis=0))
+    return (video_loss_B + audio_loss_B) / 2
+
+
+def _normalise(x: jax.Array) -> jax.Array:
+    x = x.astype(jnp.float32)
+    return x / jnp.sqrt(jnp.sum(x**2, axis=-1, keepdims=True) + NORM_EPSILON)
+
+
+def _cross_entropy(logits_BxQxK: jax.Array, positives_Q: np.ndarray) -> jax.Array:
+    labels = jnp.broadcast_to(positives_Q, logits_BxQxK.shape[:2])
+    return optax.softmax_cross_entropy_with_integer_labels(logits_BxQxK, labels).mean(axis=-1)

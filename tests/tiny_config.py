@@ -1,0 +1,43 @@
+"""A network and clips so small that a step takes milliseconds; two phases, as the paper has. Data: $CMAV_DATA."""
+
+from cmav import config as cmav_config
+
+CLIPS = dict(seconds=5.0, size=20, frame_rate=10.0, sample_rate=1000)
+
+
+def get_config():
+    config = cmav_config.get_default()
+    config.phases = (
+        dict(frame_rate=5.0, batch_size=8, steps=6),
+        dict(frame_rate=10.0, batch_size=8, steps=6),
+    )
+    config.data.stored_frame_rate = CLIPS["frame_rate"]
+    config.data.sample_rate = CLIPS["sample_rate"]
+    config.data.clip_seconds = 2.0
+    config.data.crop_size = 16
+    config.data.shift_seconds = (1.0, 3.0)
+    config.data.num_threads = 2
+    config.model.video_layers = (
+        ("conv", 8, (3, 3, 3), (1, 2, 2)),
+        ("pool", (1, 3, 3), (1, 2, 2)),
+        ("conv", 16, (3, 3, 3), (2, 2, 2)),
+    )
+    config.model.audio_layers = (
+        ("conv", 8, (25,), (5,)),
+        ("conv", 16, (15,), (4,)),
+        ("pool", (4,), (4,)),
+        ("conv", 16, (3,), (2,)),
+    )
+    config.model.hidden_size = 32
+    config.model.mlp_size = 64
+    config.model.num_heads = 4
+    config.model.batch_norm_momentum = 0.9
+    config.model.dtype = "float32"
+    config.optim.name = "adam"
+    config.optim.learning_rate = 2e-3
+    config.log_every = 1
+    config.checkpoint.every = 2
+    config.checkpoint.keep = 3
+    config.evals.pretext.every = 100
+    config.evals.pretext.batch_size = 8
+    return config
