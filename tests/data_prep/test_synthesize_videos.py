@@ -1,0 +1,405 @@
+"""The synthetic world, seen and heard through its MP4 files: what the truth files say must be in them."""
+
+import collections
+import csv
+import dataclasses
+import json
+import re
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from data_prep import synthesize_videos, world_drawing
+from data_prep.world import CATALOGUE, ActionClass, World
+from data_prep.world_motions import MOTIONS
+from data_prep.world_scene import plan_scene, render_audio, render_frames
+from data_prep.world_sounds import TIMBRES, random_note
+
+FRAME_RATE = 30000 / 1001
+
+
+def make(folder: Path, *options: str) -> Path:
+    # One worker unless asked otherwise: starting processes takes longer than a few small videos.
+    defaults = ["--duration", "4", "--size", "96", "--workers", "1", "--quiet"]
+    assert synthesize_videos.main(["--out", str(folder), *defaults, *options]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def simple_world(tmp_path_factory) -> Path:
+    """Two videos of each of the eight classes, with one source each."""
+    return make(tmp_path_factory.mktemp("simple"), "--num_videos", "16", "--seed", "7", "--train_share", "0.75")
+
+
+@pytest.fixture(scope="module")
+def busy_world(tmp_path_factory) -> Path:
+    """One source, one distractor, and sometimes sound from off-screen."""
+    options = ("--num_videos", "10", "--seed", "3", "--distractors", "1", "--offscreen_share", "0.6")
+    return make(tmp_path_factory.mktemp("busy"), *options)
+
+
+def entries(folder: Path) -> list[dict]:
+    return json.loads((folder / "events.json").read_text())
+
+
+def video_path(folder: Path, entry: dict) -> Path:
+    return folder / "videos" / entry["class"] / f"{entry['file']}.mp4"
+
+
+def decode_frames(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Returns times [frames] and pictures int [frames, height, width, 3]."""
+    with av.open(str(path)) as container:
+        frames = [(float(frame.time), frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
+    return np.array([time for time, _ in frames]), np.stack([picture for _, picture in frames]).astype(int)
+
+
+def decode_audio(path: Path) -> tuple[float, np.ndarray, int]:
+    """Returns the time of the first sample, the samples [samples, 2], and the sample rate."""
+    with av.open(str(path)) as container:
+        blocks = [(float(block.time), block.to_ndarray()) for block in container.decode(audio=0)]
+        return (
+            blocks[0][0],
+            np.concatenate([samples for _, samples in blocks], axis=1).T,
+            container.streams.audio[0].rate,
+        )
+
+
+def hear_onsets(path: Path) -> np.ndarray:
+    """Returns the times of sudden rises of the loudness, in seconds, found without the truth."""
+    start, samples, rate = decode_audio(path)
+    hop = rate // 400
+    loudness = np.abs(samples[: len(samples) // hop * hop]).reshape(-1, hop * 2).max(axis=1)
+    onsets = []
+    for k in range(len(loudness)):
+        before = loudness[max(0, k - 16) : max(k, 1)].max()
+        fresh = not onsets or k - onsets[-1] > 40
+        if fresh and loudness[k : k + 4].max() > 2.5 * before and loudness[k] > 0.15 * loudness.max():
+            onsets.append(k)
+    return start + np.array(onsets) * hop / rate
+
+
+def sounding_seconds(entry: dict) -> list[float]:
+    return sorted(second for actor in entry["actors"] if actor["sounding"] for second in actor["event_seconds"])
+
+
+def test_files_are_synchronous_h264_and_aac(simple_world):
+    entry = entries(simple_world)[0]
+    path = video_path(simple_world, entry)
+    with av.open(str(path)) as container:
+        video, audio = container.streams.video[0], container.streams.audio[0]
+        assert (video.codec_context.name, video.pix_fmt, audio.codec_context.name) == ("h264", "yuv420p", "aac")
+        assert video.average_rate == Fraction(30000, 1001)
+        assert (audio.rate, audio.channels) == (44_100, 2)
+        assert "creation_time" not in container.metadata
+    times, pictures = decode_frames(path)
+    np.testing.assert_allclose(times, np.arange(120) / FRAME_RATE, atol=1e-6)
+    assert pictures.shape[1:] == (96, 96, 3)
+    start, samples, rate = decode_audio(path)
+    assert start == 0
+    assert len(samples) / rate == pytest.approx(120 / FRAME_RATE, abs=0.05)
+    assert np.abs(samples).max() < 1
+    assert not np.array_equal(samples[:, 0], samples[:, 1])
+    quietest = np.abs(samples[: 4 * rate]).reshape(-1, rate // 50, 2).mean(axis=(1, 2)).min()
+    assert 1e-4 < quietest < 1e-2  # a room, not a digital zero
+
+
+def test_sound_starts_where_the_truth_says(simple_world):
+    worlds = entries(simple_world)
+    assert {actor["timbre"] for entry in worlds for actor in entry["actors"]} == {"Bell", "Drum", "Whistle", "Buzz"}
+    for entry in worlds:
+        heard, truth = hear_onsets(video_path(simple_world, entry)), sounding_seconds(entry)
+        assert len(heard) == len(truth), (entry["file"], heard, truth)
+        np.testing.assert_allclose(heard, truth, atol=0.015, err_msg=entry["file"])
+
+
+def test_events_are_seen_in_their_frame_even_in_small_pictures(simple_world):
+    seen_motions = set()
+    for entry in entries(simple_world):
+        actor = entry["actors"][0]
+        seen_motions.add(actor["motion"])
+        _, pictures = decode_frames(video_path(simple_world, entry))
+        small = pictures.reshape(len(pictures), 32, 3, 32, 3, 3).mean(axis=(2, 4))
+        change = np.concatenate([[0], np.abs(np.diff(small, axis=0)).max(axis=3).sum(axis=(1, 2))])
+        for second in actor["event_seconds"]:
+            frame = round(second * FRAME_RATE)
+            around = change[frame - 3 : frame + 4]
+            first = frame - 3 + int(np.argmax(around > (around[:3].max() + around.max()) / 2))
+            assert abs(first - frame) <= 1, (entry["file"], second, around)
+            assert around.max() > 1.3 * around[:3].max(), (entry["file"], second, around)
+    assert seen_motions == {"Bounce", "Hop", "Pulse", "Kick", "Flash", "Shake"}
+
+
+def test_event_times_are_irregular():
+    gaps = np.concatenate([np.diff(plan_scene(World(), n).actors[0].events) for n in range(40)]) / FRAME_RATE
+    assert gaps.min() > 0.25
+    assert 0.6 < gaps.mean() < 1.0
+    assert gaps.std() > 0.25
+
+
+@pytest.mark.parametrize("motion", MOTIONS)
+def test_boxes_surround_what_is_drawn(motion):
+    world = World(seed=5, duration=3, classes=(ActionClass(motion, "Bell"),), width=120, height=90)
+    for number in range(4):
+        scene = plan_scene(world, number)
+        actor = scene.actors[0]
+        boxes = world_drawing.boxes(actor.look, actor.track, world.width, world.height) * [120, 90, 120, 90]
+        background = np.rint(scene.background).astype(int)
+        for picture, box in zip(render_frames(world, scene), boxes, strict=True):
+            # Half of the object's contrast or more: the pixels that it covers for the most part.
+            difference = np.abs(picture.astype(int) - background).sum(axis=2)
+            rows, columns = np.nonzero(difference > 0.5 * difference.max())
+            drawn = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+            np.testing.assert_allclose(box, drawn, atol=2.0)  # sharp corners fade before the outline ends
+
+
+def test_vggss_boxes_are_those_of_the_middle_frame(simple_world):
+    boxes = {entry["file"]: entry for entry in json.loads((simple_world / "vggss.json").read_text())}
+    assert len(boxes) == 16
+    for entry in entries(simple_world):
+        truth = boxes[entry["file"]]
+        assert truth["class"] == entry["class"]
+        ((x0, y0, x1, y1),) = truth["bbox"]
+        _, pictures = decode_frames(video_path(simple_world, entry))
+        # The background is smooth and dark, so that an edge is the object's.
+        middle = pictures[60]
+        strong = np.abs(middle - np.median(middle, axis=(0, 1))).max(axis=2) > 60
+        rows, columns = np.nonzero(strong)
+        drawn = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) / 96
+        np.testing.assert_allclose([x0, y0, x1, y1], drawn, atol=0.04, err_msg=entry["file"])
+        tracks = np.load(simple_world / "boxes" / f"{entry['file']}.npy")
+        assert (tracks.shape, tracks.dtype) == ((1, 120, 4), np.float32)
+        np.testing.assert_allclose(tracks[0, 60], [x0, y0, x1, y1], atol=1e-4)
+
+
+def test_distractors_are_seen_and_not_heard(busy_world):
+    unheard = 0
+    for entry in entries(busy_world):
+        silent = [actor for actor in entry["actors"] if not actor["sounding"]]
+        assert silent and all(actor["timbre"] is None and actor["onscreen"] for actor in silent)
+        tracks = np.load(busy_world / "boxes" / f"{entry['file']}.npy")
+        assert len(tracks) == sum(actor["onscreen"] for actor in entry["actors"])
+        assert all(np.ptp(tracks[actor["box_row"]], axis=0).max() > 0.05 for actor in silent)
+        if sum(actor["sounding"] for actor in entry["actors"]) > 1:
+            continue  # two sounds can hide each other's onsets
+        heard, truth = hear_onsets(video_path(busy_world, entry)), sounding_seconds(entry)
+        assert len(heard) == len(truth), (entry["file"], heard, truth)
+        np.testing.assert_allclose(heard, truth, atol=0.015)
+        unheard += sum(np.abs(heard - s).min() > 0.1 for actor in silent for s in actor["event_seconds"])
+    assert unheard >= 10
+
+
+def test_offscreen_sound_has_no_box(busy_world):
+    boxes = {entry["file"]: entry["bbox"] for entry in json.loads((busy_world / "vggss.json").read_text())}
+    kinds = collections.Counter()
+    for entry in entries(busy_world):
+        on, off = ([a for a in entry["actors"] if a["sounding"] and a["onscreen"] == where] for where in (True, False))
+        assert on or off
+        assert len(boxes[entry["file"]]) == len(on)
+        assert all(actor["motion"] is None and actor["box_row"] is None for actor in off)
+        if not on:  # the picture shows the motion of the class, and the sound is its timbre
+            (sound,) = off
+            assert entry["actors"][0]["motion"] + sound["timbre"] == entry["class"]
+            assert entry["actors"][0]["event_seconds"] != sound["event_seconds"]
+        kinds[bool(on), bool(off)] += 1
+    assert set(kinds) == {(True, False), (True, True), (False, True)}
+
+
+def test_sources_at_once_have_timbres_and_events_of_their_own():
+    world = World(num_sources=(1, 3), distractors=(0, 2))
+    scenes = [plan_scene(world, number) for number in range(40)]
+    assert {sum(actor.sounding for actor in scene.actors) for scene in scenes} == {1, 2, 3}
+    assert {sum(not actor.sounding for actor in scene.actors) for scene in scenes} == {0, 1, 2}
+    for scene in scenes:
+        timbres = [actor.action.timbre for actor in scene.actors if actor.sounding]
+        assert len(set(timbres)) == len(timbres)
+        assert scene.actors[0].action == scene.label
+        times = {tuple(actor.events) for actor in scene.actors}
+        assert len(times) == len(scene.actors)
+
+
+def test_mixture_is_heard_where_each_source_is_struck():
+    """The sound of two sources is louder, right after each of their events, than just before."""
+    world = World(seed=2, duration=4, num_sources=(2, 2))
+    scene = plan_scene(world, 0)
+    audio = np.abs(render_audio(world, scene)).max(axis=1)
+    assert audio.max() <= 0.85
+    events = np.sort(np.concatenate([actor.events for actor in scene.actors]))
+    alone = [event for event in events if np.abs(events - event)[events != event].min() > 8]
+    assert len(alone) >= 4
+    for event in alone:
+        sample = round(event / FRAME_RATE * world.sample_rate)
+        assert audio[sample : sample + 900].max() > 1.5 * audio[sample - 900 : sample].max()
+
+
+def test_looks_tell_nothing_about_the_class():
+    one, other = (dataclasses.replace(World(), classes=CATALOGUE[k : k + 1]) for k in (0, 3))
+    for number in range(10):
+        (left,), (right,) = plan_scene(one, number).actors, plan_scene(other, number).actors
+        assert (left.look.shape, left.look.radius, left.look.angle) == (
+            right.look.shape,
+            right.look.radius,
+            right.look.angle,
+        )
+        np.testing.assert_array_equal(left.look.color, right.look.color)
+        np.testing.assert_array_equal(plan_scene(one, number).background, plan_scene(other, number).background)
+
+
+def test_one_frame_does_not_give_the_class_away():
+    """The nearest other frame, by colours or by a thumbnail, has the same class hardly more often than by chance."""
+    world, count = World(width=64, height=64, frame_rate=Fraction(10), duration=2), 320
+    scenes = [plan_scene(world, number) for number in range(count)]
+    frames = [list(render_frames(world, scene))[number // 8 % 20] for number, scene in enumerate(scenes)]
+    labels = np.array([CATALOGUE.index(scene.label) for scene in scenes])
+    pictures = np.stack(frames).astype(float)
+    colors = np.stack([pictures.mean(axis=(1, 2)), pictures.std(axis=(1, 2))], axis=1).reshape(count, -1)
+    thumbnails = pictures.reshape(count, 8, 8, 8, 8, 3).mean(axis=(2, 4)).reshape(count, -1)
+    for features in (colors, thumbnails):
+        distances = np.linalg.norm(features[:, None] - features[None], axis=2)
+        np.fill_diagonal(distances, np.inf)
+        assert np.mean(labels[distances.argmin(axis=1)] == labels) < 0.125 + 3.5 * np.sqrt(0.125 * 0.875 / count)
+
+
+def test_timbres_are_sharp_and_short():
+    for timbre in TIMBRES:
+        for seed in range(4):
+            loudness = np.abs(random_note(np.random.default_rng(seed), timbre, 16_000))
+            assert loudness.max() == 1
+            assert np.argmax(loudness > 0.5) < 0.01 * 16_000
+            assert loudness[round(0.35 * 16_000) :].max() < 0.1
+
+
+def test_timbres_are_told_apart_whatever_their_pitch():
+    """The nearest other note, by its spectrum in twelve bands, is nearly always of the same timbre."""
+    rng = np.random.default_rng(0)
+    names = np.repeat(list(TIMBRES), 8)
+    notes = np.stack([random_note(rng, name, 16_000)[:4096] for name in names])
+    bands = np.geomspace(80, 8000, 13)[1:-1]
+    band_of = np.digitize(np.fft.rfftfreq(4096, 1 / 16_000), bands)
+    power = np.abs(np.fft.rfft(notes)) ** 2 @ np.eye(12)[band_of]
+    decibels = 10 * np.log10(power / power.sum(axis=1, keepdims=True) + 1e-4)
+    distances = np.linalg.norm(decibels[:, None] - decibels[None], axis=2)
+    np.fill_diagonal(distances, np.inf)
+    assert np.mean(names[distances.argmin(axis=1)] == names) > 0.95
+
+
+def test_catalogue_needs_both_motion_and_timbre():
+    assert len(set(CATALOGUE)) == len(CATALOGUE) == len(MOTIONS) * len(TIMBRES)
+    motions = collections.Counter(action.motion for action in CATALOGUE[:8])
+    timbres = collections.Counter(action.timbre for action in CATALOGUE[:8])
+    assert max(motions.values()) == 2  # the same to the eye, told apart by the sound
+    assert min(timbres.values()) == 2  # the same to the ear, told apart by the motion
+
+
+def test_ucf101_lists(simple_world):
+    classes = dict(line.split(" ") for line in (simple_world / "classInd.txt").read_text().splitlines())
+    assert list(classes) == [str(k) for k in range(1, 9)]
+    assert list(classes.values()) == sorted(action.name for action in CATALOGUE[:8])
+    videos = {str(path.relative_to(simple_world / "videos")) for path in simple_world.glob("videos/*/*.mp4")}
+    assert len(videos) == 16
+    test_groups = []
+    for split in ("01", "02", "03"):
+        train = (simple_world / f"trainlist{split}.txt").read_text().splitlines()
+        test = (simple_world / f"testlist{split}.txt").read_text().splitlines()
+        for line in train:
+            name, label = re.fullmatch(r"((\w+)/v_\2_g\d\d_c\d\d\.mp4) (\d+)", line).group(1, 3)
+            assert classes[label] == name.split("/")[0]
+        groups = [
+            {re.fullmatch(r"\w+/v_(\w+_g\d\d)_c\d\d\.mp4( \d+)?", line)[1] for line in half} for half in (train, test)
+        ]
+        assert not groups[0] & groups[1]
+        test_groups.append(groups[1])
+        assert sorted([line.split(" ")[0] for line in train] + test) == sorted(videos)
+    assert not (test_groups[0] & test_groups[1] or test_groups[1] & test_groups[2] or test_groups[0] & test_groups[2])
+
+
+def test_every_class_is_in_every_test_list_from_three_videos_on(tmp_path):
+    from data_prep import world_truth
+
+    world = World(duration=2, width=32, height=32)
+    world_truth.write_truth(tmp_path, world, num_videos=8 * 30, train_share=0.8)
+    tested = []
+    for split in ("01", "02", "03"):
+        names = (tmp_path / f"testlist{split}.txt").read_text().splitlines()
+        assert len({name.split("/")[0] for name in names}) == 8
+        tested += names
+    assert len(set(tested)) == len(tested)
+    names = [row["path"] for row in csv.DictReader((tmp_path / "manifest.csv").open())]
+    assert len(set(names)) == 8 * 30  # more than the 25 groups: second clips
+
+
+def test_manifest(simple_world):
+    rows = list(csv.DictReader((simple_world / "manifest.csv").open()))
+    assert list(rows[0]) == ["path", "label", "split"]
+    assert all((simple_world / row["path"]).is_file() and row["path"].split("/")[1] == row["label"] for row in rows)
+    assert collections.Counter(row["split"] for row in rows) == {"train": 12, "validation": 4}
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_same_seed_same_bytes_whatever_the_workers(tmp_path):
+    options = ("--num_videos", "3", "--duration", "2", "--num_sources", "2", "--distractors", "0-1")
+    one = files_of(make(tmp_path / "one", *options))
+    two = files_of(make(tmp_path / "two", *options, "--workers", "2"))
+    assert one == two
+    other = files_of(make(tmp_path / "other", *options, "--seed", "1"))
+    videos = [name for name in one if name.endswith(".mp4")]
+    assert len(videos) == 3 and all(one[name] != other[name] for name in videos)
+
+
+def test_interrupted_run_continues_and_grows(tmp_path):
+    options = ("--duration", "2", "--size", "48")
+    whole = files_of(make(tmp_path / "whole", "--num_videos", "4", *options))
+    folder = make(tmp_path / "grown", "--num_videos", "2", *options)
+    kept = next(folder.glob("videos/*/*.mp4"))
+    before = kept.stat().st_mtime_ns
+    # What a kill leaves: a part of the next video under its temporary name.
+    next_name = next(name for name in whole if name.endswith(".mp4") and not (folder / name).exists())
+    (folder / next_name).parent.mkdir(exist_ok=True)
+    (folder / f"{next_name}.unfinished").write_bytes(whole[next_name][:100])
+    make(folder, "--num_videos", "4", *options)
+    assert files_of(folder) == whole
+    assert kept.stat().st_mtime_ns == before
+
+
+def test_folder_of_another_world_is_refused(tmp_path, capsys):
+    make(tmp_path, "--num_videos", "1", "--duration", "2", "--size", "48")
+    before = files_of(tmp_path)
+    with pytest.raises(SystemExit):
+        make(tmp_path, "--num_videos", "2", "--duration", "2", "--size", "48", "--seed", "5")
+    assert "seed 0 there, 5 asked" in capsys.readouterr().err
+    assert files_of(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--classes", "BounceGong"), "no class 'BounceGong'"),
+        (("--classes", "1", "--offscreen_share", "0.5"), "2 timbres"),
+        (("--num_sources", "2-1"), "num_sources"),
+        (("--num_sources", "0"), "num_sources"),
+        (("--distractors", "many"), "'many' is neither a number"),
+        (("--num_sources", "3", "--distractors", "4"), "7 sources and distractors"),
+        (("--duration", "0.5"), "duration"),
+        (("--size", "33"), "even"),
+        (("--frame_rate", "1/0"), "'1/0' is neither a number"),
+        (("--train_share", "80"), "'80' is not a number from 0 to 1"),
+        (("--workers", "0"), "'0' is not a whole number"),
+        (("--sample_rate", "1000"), "16000"),
+    ],
+)
+def test_bad_options_are_named(tmp_path, capsys, options, message):
+    with pytest.raises(SystemExit):
+        make(tmp_path / "world", "--num_videos", "1", *options)
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "world").exists()
+
+
+def test_no_arguments_print_help(capsys):
+    assert synthesize_videos.main([]) == 2
+    printed = capsys.readouterr().out
+    assert "--num_videos" in printed and "python data_prep/synthesize_videos.py --out" in printed
