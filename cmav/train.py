@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from absl import logging
-from clu import metric_writers, periodic_actions
+from clu import metric_writers
 from etils import epath
 from flax import struct
 from jax.sharding import Mesh
@@ -30,6 +30,7 @@ from cmav.data.pipeline import Loader
 from cmav.errors import UserError
 from cmav.evals import make_evaluators
 from cmav.optim import make_optimizer, make_schedule
+from cmav.progress import Progress
 from cmav.tasks import Batch, Metrics, Task, make_task
 
 
@@ -149,10 +150,8 @@ class Trainer:
             (self.workdir / "config.json").write_text(config.to_json_best_effort(indent=2))
         self.checkpoints = Checkpoints(workdir, config.checkpoint.keep)
         self.preemption = distributed.Preemption()
-        self.writer = metric_writers.create_default_writer(workdir, just_logging=not self.is_lead)
-        self.progress = periodic_actions.ReportProgress(
-            num_train_steps=self.total_steps, writer=self.writer, every_steps=config.log_every, every_secs=None
-        )
+        writers = [metric_writers.SummaryWriter(str(workdir))] if self.is_lead else []
+        self.writer = metric_writers.AsyncMultiWriter(writers)
         self.window: list[dict[str, np.ndarray]] = []  # metrics since the last line of progress
         self.eval_metrics: dict[str, float] = {}
         self.seconds_before = 0.0  # of training, before this process started
@@ -161,6 +160,7 @@ class Trainer:
     def run(self) -> TrainState:
         try:
             state, step = self._restore_or_create()
+            self.progress = Progress(step, self.total_steps)
             for phase in self.phases:
                 if step < phase.last_step:
                     state = self._run_phase(phase, state, step)
@@ -218,7 +218,6 @@ class Trainer:
                 self._collect(*pending)
                 pending = None
                 self._write_metrics(step)
-            self.progress(step)
             self._evaluate(evaluators, state, step, only_due=not is_last)
             stop = self.preemption.reached(step)
             if is_last or stop or step % config.checkpoint.every == 0:
@@ -273,9 +272,11 @@ class Trainer:
         self.window.append(metrics)
 
     def _write_metrics(self, step: int) -> None:
-        means = {f"train/{key}": np.mean([m[key] for m in self.window]) for key in self.window[0]}
+        means = {key: float(np.mean([metrics[key] for metrics in self.window])) for key in self.window[0]}
         self.window.clear()
-        self.writer.write_scalars(step, {**means, "train/learning_rate": float(self.schedule(step - 1))})
+        rate = self.progress.report(step, means)
+        extra = {"learning_rate": float(self.schedule(step - 1)), "steps_per_second": rate}
+        self.writer.write_scalars(step, {f"train/{key}": value for key, value in {**means, **extra}.items()})
 
     def _evaluate(self, evaluators, state: TrainState, step: int, only_due: bool = False) -> None:
         for name, evaluator in evaluators.items():
@@ -283,6 +284,8 @@ class Trainer:
                 continue
             metrics = {f"{name}/{key}": value for key, value in evaluator.run(state)}
             self.writer.write_scalars(step, metrics)
+            shown = "  ".join(f"{key} {value:.4g}" for key, value in metrics.items())
+            logging.info("step %d, on %s: %s", step, self.config.data.eval_split, shown)
             self.eval_metrics = {**self.eval_metrics, **metrics}
             if self.is_lead:
                 evaluator.write_report(self.workdir)

@@ -21,9 +21,8 @@ def get_config():
     config.phases = (dict(frame_rate=10.0, batch_size=16, steps=800),)
 
     config.model.video_layers = (
-        ("conv", 16, (3, 5, 5), (1, 2, 2)),
-        ("pool", (1, 3, 3), (1, 2, 2)),
-        ("conv", 32, (3, 3, 3), (2, 2, 2)),
+        ("conv", 24, (3, 5, 5), (1, 4, 4)),
+        ("conv", 48, (3, 3, 3), (2, 2, 2)),
         ("conv", 64, (3, 3, 3), (2, 2, 2)),
     )
     config.model.audio_layers = (
@@ -35,6 +34,7 @@ def get_config():
         ("pool", (3,), (3,)),
         ("conv", 64, (3,), (1,)),
     )
+    config.model.fusion_tokens = 11
     config.model.hidden_size = 128
     config.model.mlp_size = 256
     config.model.num_heads = 4

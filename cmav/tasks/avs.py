@@ -54,11 +54,11 @@ class Avs:
     # TensorFlow is imported where it is used: models, steps and benchmarks run without it.
 
     def usable_records(self, index):
-        from cmav.data import pipeline
+        from cmav.data import checks
 
-        pipeline.check_dataset(index, self.clip, self.data_config.crop_size)
+        checks.check_dataset(index, self.clip, self.data_config.crop_size)
         shortest = self.clip.shortest_seconds(self.data_config.shift_seconds)
-        return pipeline.usable_records(index, min_seconds=shortest, need_audio=True)
+        return checks.usable_records(index, min_seconds=shortest, need_audio=True)
 
     def make_example(self, record, seed, *, train):
         import tensorflow as tf
