@@ -116,6 +116,16 @@ def write_dataset(
     return write_clips(folder, split, clips, num_shards=num_shards)
 
 
+def flip_a_byte(split: index.SplitIndex, record: int, at: int | None = None) -> None:
+    """Damages a record where it lies: a byte of its TFRecord frame, `at` from its start, or one in its middle."""
+    row = split.rows[record]
+    with open(index.shard_path(split.folder, split.split, row["shard"], split.num_shards), "r+b") as file:
+        file.seek(int(row["offset"]) + (int(row["length"]) // 2 if at is None else at))
+        (byte,) = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ 0xFF]))
+
+
 def _loudness(times: np.ndarray, events: np.ndarray) -> np.ndarray:
     """How strongly the events sound (and light up) at these times: 1 at an event, decaying; 0 to 1."""
     since = times[:, None] - events[None, :]

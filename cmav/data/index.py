@@ -15,6 +15,7 @@ The last three let a task choose the records that it can use without reading any
 """
 
 import dataclasses
+import re
 import struct
 
 import google_crc32c
@@ -49,6 +50,11 @@ class DatasetError(UserError):
     """A dataset folder or split is missing or unusable. The message says what to do."""
 
 
+# What reading, parsing and decoding a damaged record raise. TensorFlow's own: a key is missing, a JPEG is broken, ...
+DAMAGE = (DamagedRecordError, tf.errors.InvalidArgumentError, tf.errors.DataLossError, tf.errors.OutOfRangeError)
+_LONGEST_REASON = 200  # characters; TensorFlow would print the whole of a record that it cannot parse
+
+
 def index_path(folder: str, split: str) -> str:
     return tf.io.gfile.join(folder, f"index-{split}.npy")
 
@@ -63,26 +69,6 @@ def list_splits(folder: str) -> list[str]:
     names = tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else []
     prefix, suffix = "index-", ".npy"
     return sorted(n[len(prefix) : -len(suffix)] for n in names if n.startswith(prefix) and n.endswith(suffix))
-
-
-def read_frame(data: bytes, where: str) -> bytes:
-    """Checks one TFRecord frame and returns the record in it. `where` names it in the error.
-
-    Raises:
-      DamagedRecordError: where the frame is cut short or a checksum does not hold.
-    """
-    if len(data) < FRAME_OVERHEAD:
-        raise DamagedRecordError(f"{where}: the shard ends before the record does")
-    length, length_checksum = _HEADER.unpack_from(data)
-    if _masked_checksum(data[:8]) != length_checksum:
-        raise DamagedRecordError(f"{where}: the checksum of the record's length does not hold")
-    if len(data) < FRAME_OVERHEAD + length:
-        raise DamagedRecordError(f"{where}: the shard ends before the record does")
-    record = data[_HEADER.size : _HEADER.size + length]
-    (checksum,) = _FOOTER.unpack_from(data, _HEADER.size + length)
-    if _masked_checksum(record) != checksum:
-        raise DamagedRecordError(f"{where}: the checksum of the record does not hold")
-    return record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,13 +99,16 @@ class SplitIndex:
         try:
             with tf.io.gfile.GFile(path, "rb") as file:
                 rows = np.load(file, allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
+        except (ValueError, EOFError, OSError, tf.errors.OpError) as error:
             raise DatasetError(f"{path} is damaged ({error}); build the split again.") from error
         if rows.dtype != INDEX_DTYPE or not len(rows):
             raise DatasetError(f"{path} is empty or of an older form; build the split again.")
         pattern = tf.io.gfile.join(folder, f"{schema.DATASET_NAME}-{split}.tfrecord-*-of-*")
-        counts = {int(name.rsplit("-of-", 1)[1]) for name in tf.io.gfile.glob(pattern)}
-        if len(counts) != 1:
+        totals = (name.rsplit("-of-", 1)[1] for name in tf.io.gfile.glob(pattern))
+        counts = {int(total) for total in totals if total.isdigit()}
+        if not counts:
+            raise DatasetError(f"{path} is there, but no shards of {split!r} are; copy them or build the split again.")
+        if len(counts) > 1:
             raise DatasetError(f"{folder} holds shards of {split!r} from {len(counts)} builds; keep one of them.")
         return cls(folder, split, rows, counts.pop())
 
@@ -131,20 +120,35 @@ class SplitIndex:
         row = self.rows[record]
         return f"record {record} at byte {row['offset']} of {self._path(row)}"
 
+    def reason(self, record: int, error: Exception) -> str:
+        """Where the record lies and what is wrong with it, from an error of `DAMAGE`, in one line."""
+        if isinstance(error, DamagedRecordError):
+            return str(error)
+        # The last paragraph; those before it say where the graph was built. Without the names of nodes and devices.
+        text = error.message.rsplit("\n\n", 1)[-1]
+        text = re.sub(r"^{{.*?}} |\s*\[\[{{node.*|\s*\[Op:.*", "", text, flags=re.DOTALL)
+        return f"{self.where(record)}: {text[:_LONGEST_REASON]}"
+
+    @property
+    def verify_command(self) -> str:
+        """The command that checks every record of the split."""
+        return f"python data_prep/build_tfrecords.py --verify --out {self.folder} --split {self.split}"
+
     def read(self, record: int) -> bytes:
         """Returns the serialized record, its checksums verified.
 
         Raises:
           DamagedRecordError: where it cannot be read whole.
         """
-        row = self.rows[record]
+        row, where = self.rows[record], self.where(record)
         try:
             with tf.io.gfile.GFile(self._path(row), "rb") as file:
                 file.seek(int(row["offset"]))
-                data = file.read(int(row["length"]) + FRAME_OVERHEAD)
+                header, data, footer = (file.read(n) for n in (_HEADER.size, int(row["length"]), _FOOTER.size))
         except tf.errors.OpError as error:
-            raise DamagedRecordError(f"{self.where(record)}: {error.message}") from error
-        return read_frame(data, self.where(record))
+            raise DamagedRecordError(f"{where}: {error.message}") from error
+        _check_frame(header, data, footer, where)
+        return data
 
     def label_name(self, label: int) -> str:
         """Name of a class, from the first whole record that has it; its number where there is no name."""
@@ -158,6 +162,23 @@ class SplitIndex:
 
     def _path(self, row: np.void) -> str:
         return shard_path(self.folder, self.split, int(row["shard"]), self.num_shards)
+
+
+def _check_frame(header: bytes, record: bytes, footer: bytes, where: str) -> None:
+    """Checks a record against the rest of its TFRecord frame.
+
+    Raises:
+      DamagedRecordError: where the frame is cut short, is not where the index has it, or a checksum does not hold.
+    """
+    if len(footer) < _FOOTER.size:
+        raise DamagedRecordError(f"{where}: the shard ends before the record does")
+    length, length_checksum = _HEADER.unpack(header)
+    if _masked_checksum(header[:8]) != length_checksum:
+        raise DamagedRecordError(f"{where}: the checksum of the record's length does not hold")
+    if length != len(record):
+        raise DamagedRecordError(f"{where}: it has {length} bytes, and by the index {len(record)}")
+    if _masked_checksum(record) != _FOOTER.unpack(footer)[0]:
+        raise DamagedRecordError(f"{where}: the checksum of the record does not hold")
 
 
 def _masked_checksum(data: bytes) -> int:

@@ -100,8 +100,8 @@ def encode(clip: Clip) -> bytes:
     """
     _check(clip)
     features = {
-        "clip_id": _bytes([clip.clip_id.encode()]),
-        "source": _bytes([clip.source.encode("utf-8", "replace")]),
+        "clip_id": _texts([clip.clip_id]),
+        "source": _texts([clip.source]),
         "start_seconds": _floats([clip.start_seconds]),
         "frames": _bytes(clip.frames),
         "frame_rate": _floats([clip.frame_rate]),
@@ -109,8 +109,8 @@ def encode(clip: Clip) -> bytes:
         "sample_rate": _ints([clip.sample_rate]),
         "has_audio": _ints([int(clip.has_audio)]),
         "label": _ints([clip.label]),
-        "label_name": _bytes([clip.label_name.encode()]),
-        "splits": _bytes([name.encode() for name in clip.splits]),
+        "label_name": _texts([clip.label_name]),
+        "splits": _texts(clip.splits),
     }
     example = tf.train.Example(features=tf.train.Features(feature=features))
     return example.SerializeToString(deterministic=True)
@@ -134,6 +134,11 @@ def _check(clip: Clip) -> None:
         reject(f"audio must be int16 [samples, 2], not {clip.audio.dtype} {list(clip.audio.shape)}")
     if clip.frame_rate <= 0 or clip.sample_rate <= 0:
         reject(f"rates must be positive, not {clip.frame_rate} and {clip.sample_rate}")
+
+
+def _texts(values: Sequence[str]) -> tf.train.Feature:
+    # A file name need not be valid UTF-8; Python then has lone surrogates in it, which escapes keep apart.
+    return _bytes([value.encode("utf-8", "backslashreplace") for value in values])
 
 
 def _bytes(values: Sequence[bytes]) -> tf.train.Feature:

@@ -1,0 +1,79 @@
+"""Does a split fit what the config asks for? Which of its records can be used?"""
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from cmav.data import schema, video
+from cmav.data.clip_shape import ClipShape
+from cmav.data.index import DAMAGE, DatasetError, SplitIndex
+
+_SECONDS_TOLERANCE = 1e-3  # The index has durations as float32.
+_RATE_TOLERANCE = 1e-4  # 29.97 for 30000/1001 is 1e-6 off and welcome; 30 is 1e-3 off and is not.
+_RECORDS_TO_TRY = 100
+
+
+def usable_records(index: SplitIndex, min_seconds: float, need_audio: bool) -> np.ndarray:
+    """Numbers of the records that are long enough and, where asked for, have audio. int64 [any], ascending.
+
+    Raises:
+      DatasetError: where there are none; says how many lack what.
+    """
+    long_enough = index.rows["seconds"] >= min_seconds - _SECONDS_TOLERANCE
+    heard = index.rows["has_audio"] | (not need_audio)
+    usable = np.flatnonzero(long_enough & heard)
+    if not len(usable):
+        raise DatasetError(
+            f"none of the {len(index)} records of split {index.split!r} in {index.folder!r} can be used: "
+            f"{np.sum(~long_enough)} are shorter than the {min_seconds:.2f} s needed (the longest has "
+            f"{index.rows['seconds'].max():.2f} s), {np.sum(~heard)} have no audio.\n"
+            "Build the split from longer videos or with a greater --clip_seconds, or lower config.data.clip_seconds "
+            "and config.data.shift_seconds."
+        )
+    return usable
+
+
+def check_dataset(index: SplitIndex, shape: ClipShape, crop_size: int) -> None:
+    """Compares the rates and the frame size of a split with the config, by its first record that can be read.
+
+    Raises:
+      DatasetError: where they differ, or no record can be read.
+    """
+    place = f"split {index.split!r} in {index.folder!r}"
+    record = _first_readable(index)
+    if record is None:
+        raise DatasetError(
+            f"none of the first records of {place} can be read. See what is wrong: {index.verify_command}"
+        )
+    frame_rate, sample_rate = float(record["frame_rate"]), int(record["sample_rate"])
+    if abs(frame_rate / shape.stored_frame_rate - 1) > _RATE_TOLERANCE:
+        raise DatasetError(
+            f"{place} was built with {frame_rate:g} frames per second, but config.data.stored_frame_rate is "
+            f"{shape.stored_frame_rate:g}: set --config.data.stored_frame_rate={frame_rate:.9g}, or build the split "
+            f"again with --frame_rate={shape.stored_frame_rate:g}."
+        )
+    if sample_rate != shape.sample_rate:
+        raise DatasetError(
+            f"{place} was built with {sample_rate} audio samples per second, but config.data.sample_rate is "
+            f"{shape.sample_rate}: set --config.data.sample_rate={sample_rate}, or build the split again with "
+            f"--sample_rate={shape.sample_rate}."
+        )
+    height, width = (int(side) for side in video.frame_size(record["frames"][0]))
+    if crop_size > min(height, width):
+        raise DatasetError(
+            f"{place} was built with frames of {height}x{width} pixels, but config.data.crop_size is {crop_size}: set "
+            f"--config.data.crop_size={min(height, width)} or less, or build the split again with --size={crop_size} "
+            "or more."
+        )
+
+
+def _first_readable(index: SplitIndex) -> dict[str, tf.Tensor] | None:
+    for number in range(min(len(index), _RECORDS_TO_TRY)):
+        try:
+            record = schema.parse(tf.constant(index.read(number)))
+            video.frame_size(record["frames"][0])
+        except DAMAGE as error:
+            logging.warning("Cannot read the first records: %s", index.reason(number, error))
+            continue
+        return record
+    return None

@@ -1,0 +1,231 @@
+"""From a split's records to batches, in threads, by number.
+
+The global batch at step s is a function of (seed, s) and the files alone: the same on one host and on many, in one go
+and resumed. Nothing is shuffled through a buffer and no iterator state is saved. Example p of the endless training
+stream belongs to epoch p // n and is record permutation_epoch(p % n), and what is random in it (clip, crop, ...) is
+seeded by (seed, epoch, record).
+
+A thread of Python does one example at a time: it reads a record by number and calls one traced TensorFlow function on
+it, which parses, samples and decodes without holding the interpreter's lock. So whatever is wrong with a record is
+an error of that record alone.
+"""
+
+import collections
+import concurrent.futures
+import dataclasses
+import itertools
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from cmav.data import schema
+from cmav.data.index import DAMAGE, DatasetError, SplitIndex
+
+_BAD_RECORDS_TO_NAME = 5
+
+# Kinds of random draws, so that no two kinds share a seed.
+_PERMUTATION, _TRAINING, _REPLACEMENT, _EVALUATION = range(4)
+
+# The record to read and the seed (int32 [2]) of what is random in the example.
+Candidate = tuple[int, np.ndarray]
+
+
+class TooManyBadRecordsError(DatasetError):
+    """More of a split's records are damaged than `config.data.max_bad_fraction` allows."""
+
+
+@dataclasses.dataclass
+class Loader:
+    """Batches of a split. Each is a dict of arrays: what `make_example` returns, stacked, and
+
+    | key    | dtype          | meaning                                               |
+    | ------ | -------------- | ----------------------------------------------------- |
+    | `mask` | float32 [rows] | 1: an example; 0: padding or a damaged record, zeros  |
+
+    Texts are object arrays of bytes. A damaged record is named in the log and counted in `bad_records`.
+
+    Attributes:
+      index: of the split.
+      make_example: TensorFlow, traced once: (parsed record, int32 [2] seed) -> dict of tensors of fixed shapes.
+      records: numbers of the records to use.
+      max_bad_fraction: of the split's records; with more damaged ones than that, iterating raises.
+      num_threads: examples made at the same time; 0: one for each CPU core.
+      prefetch_batches: batches under way beside the one that the consumer has.
+    """
+
+    index: SplitIndex
+    make_example: Callable[[dict[str, tf.Tensor], tf.Tensor], dict[str, tf.Tensor]]
+    records: np.ndarray
+    max_bad_fraction: float
+    num_threads: int = 0
+    prefetch_batches: int = 2
+
+    def __post_init__(self):
+        if not len(self.records):
+            raise DatasetError(f"no records of split {self.index.split!r} in {self.index.folder!r} were chosen.")
+        self._bad: dict[int, str] = {}
+        self._lock = threading.Lock()
+        self._traced = self._trace()
+
+    @property
+    def bad_records(self) -> set[int]:
+        """Numbers of the damaged records that were come across so far."""
+        with self._lock:
+            return set(self._bad)
+
+    def train_batches(
+        self, *, seed: int, first_example: int, batch_size: int, num_batches: int, rows: slice | None = None
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Yields batches of the endless training stream, every epoch in an order of its own.
+
+        In the place of a damaged record comes another, drawn by (seed, position in the stream). Close the iterator, or
+        let go of it, to end its threads.
+
+        Args:
+          seed: of everything random.
+          first_example: how many examples of the global stream came before: 0, or where to resume.
+          batch_size: of the global batch.
+          num_batches: how many to yield.
+          rows: which rows of each global batch to load; None: all. Only their records are read.
+
+        Raises:
+          TooManyBadRecordsError: when iterating, past `max_bad_fraction`.
+        """
+        numbers = range(batch_size)[rows or slice(None)]
+
+        def batch(number: int) -> list[Iterable[Candidate]]:
+            first = first_example + number * batch_size
+            return [self._training_candidates(seed, first + row) for row in numbers]
+
+        return self._batches(batch(number) for number in range(num_batches))
+
+    def eval_batches(
+        self, *, seed: int, batch_size: int, repeats: int = 1, rows: slice | None = None
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Yields every record `repeats` times, in order; the last batch is padded. Always the same examples.
+
+        What is random in an example depends on (seed, record, repeat) alone. A damaged record is a masked row. All
+        processes get the same number of batches.
+
+        Args:
+          seed: of everything random.
+          batch_size: of the global batch.
+          repeats: examples made of each record.
+          rows: which rows of each global batch to load; None: all.
+
+        Raises:
+          TooManyBadRecordsError: when iterating, past `max_bad_fraction`.
+        """
+        numbers = range(batch_size)[rows or slice(None)]
+        num_examples = len(self.records) * repeats
+
+        def candidates(example: int) -> list[Candidate]:
+            if example >= num_examples:
+                return []
+            record, repeat = int(self.records[example // repeats]), example % repeats
+            return [(record, _seed(_EVALUATION, seed, record, repeat))]
+
+        firsts = range(0, num_examples, batch_size)
+        return self._batches([candidates(first + row) for row in numbers] for first in firsts)
+
+    def _training_candidates(self, seed: int, position: int) -> Iterator[Candidate]:
+        """The record at a position of the training stream, and those to take in its place should it be damaged."""
+        count = len(self.records)
+        epoch, place = divmod(position, count)
+        permutation = _seed(_PERMUTATION, seed, epoch)
+        place = tf.random.experimental.index_shuffle(np.int64(place), permutation, np.int64(count - 1))
+        record = int(self.records[int(place)])
+        yield record, _seed(_TRAINING, seed, epoch, record)
+        for attempt in itertools.count():
+            replacement = _seed(_REPLACEMENT, seed, position, attempt)
+            yield int(self.records[int(replacement.view(np.uint64)[0] % count)]), replacement
+
+    def _batches(self, batches: Iterable[list[Iterable[Candidate]]]) -> Iterator[dict[str, np.ndarray]]:
+        """Makes batches, several under way, and yields them in order."""
+        under_way: collections.deque[tuple[dict, list[concurrent.futures.Future]]] = collections.deque()
+        threads = concurrent.futures.ThreadPoolExecutor(self.num_threads or _num_cpus(), "cmav-loader")
+        try:
+            for rows in batches:
+                batch = self._empty_batch(len(rows))
+                filled = [threads.submit(self._fill, batch, row, candidates) for row, candidates in enumerate(rows)]
+                under_way.append((batch, filled))
+                if len(under_way) > self.prefetch_batches:
+                    yield _finished(*under_way.popleft())
+            while under_way:
+                yield _finished(*under_way.popleft())
+        finally:
+            threads.shutdown(cancel_futures=True)
+
+    def _fill(self, batch: dict[str, np.ndarray], row: int, candidates: Iterable[Candidate]) -> None:
+        """Writes the first candidate that is not damaged into a row of the batch."""
+        for record, seed in candidates:
+            try:
+                example = self._traced(tf.constant(self.index.read(record)), tf.constant(seed))
+            except DAMAGE as error:
+                self._note_bad(record, error)
+                continue
+            for key, value in example.items():
+                batch[key][row] = np.asarray(value)[()]  # A view; of a single text, the text itself.
+            batch["mask"][row] = 1.0
+            return
+
+    def _note_bad(self, record: int, error: Exception) -> None:
+        reason = self.index.reason(record, error)
+        with self._lock:
+            if record not in self._bad:
+                self._bad[record] = reason
+                logging.warning("Skipping a damaged record: %s", reason)
+            bad, total = len(self._bad), len(self.index)
+            # With none left to take instead, training would look for one for ever.
+            if bad <= self.max_bad_fraction * total and bad < len(self.records):
+                return
+            named = "\n".join(f"  {reason}" for reason in itertools.islice(self._bad.values(), _BAD_RECORDS_TO_NAME))
+        raise TooManyBadRecordsError(
+            f"{bad} of the {total} records of split {self.index.split!r} in {self.index.folder!r} are damaged, more "
+            f"than config.data.max_bad_fraction={self.max_bad_fraction:g} allows. The first of them:\n{named}\n"
+            f"List them all with: {self.index.verify_command}\n"
+            "then build the damaged shards again (delete them and repeat the build), or raise "
+            "config.data.max_bad_fraction."
+        )
+
+    def _trace(self):
+        """From a serialized record and a seed to an example, as one TensorFlow function."""
+
+        @tf.function(input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([2], tf.int32)], autograph=False)
+        def example(serialized, seed):
+            return self.make_example(schema.parse(serialized), seed)
+
+        traced = example.get_concrete_function()
+        for key, value in traced.structured_outputs.items():
+            if not value.shape.is_fully_defined():
+                raise ValueError(f"make_example must give tensors of fixed shapes; {key!r} has {value.shape}.")
+        return traced
+
+    def _empty_batch(self, num_rows: int) -> dict[str, np.ndarray]:
+        """A batch of padding: zeros and empty texts."""
+        batch = {"mask": np.zeros(num_rows, np.float32)}
+        for key, value in self._traced.structured_outputs.items():
+            shape = (num_rows, *value.shape)
+            batch[key] = np.full(shape, b"", object) if value.dtype == tf.string else np.zeros(shape, value.dtype.name)
+        return batch
+
+
+def _finished(batch: dict[str, np.ndarray], filled: list[concurrent.futures.Future]) -> dict[str, np.ndarray]:
+    for row in filled:
+        row.result()
+    return batch
+
+
+def _seed(*key: int) -> np.ndarray:
+    """A seed, int32 [2], that is a function of the key alone, well mixed."""
+    # Modulo, because a SeedSequence refuses the negative seeds that a user may give.
+    return np.random.SeedSequence([part % 2**64 for part in key]).generate_state(2).view(np.int32)
+
+
+def _num_cpus() -> int:
+    """The cores that this process may use; fewer than the machine's where a scheduler such as Slurm binds it."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

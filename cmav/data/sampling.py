@@ -1,0 +1,96 @@
+"""Where in a record a clip lies: aligned and shifted pairs of frames and audio.
+
+A start is a number of a stored frame. Audio that starts at frame k starts at sample floor(k * sample_rate /
+stored_frame_rate), as the record contract has it.
+"""
+
+import tensorflow as tf
+
+from cmav.data.clip_shape import ClipShape
+
+
+def sample_pair(
+    seed: tf.Tensor,
+    num_stored_frames: tf.Tensor,
+    num_stored_samples: tf.Tensor,
+    shape: ClipShape,
+    shift_seconds: tuple[float, float],
+    shift_both: bool = False,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Chooses the frames of a clip and two audios for them: audio 0 of the same moment, audio 1 shifted.
+
+    Uniform over all (start, shift) that fit: both windows lie wholly inside the record and |shift| is in
+    `shift_seconds`. Not first a start and then a shift: starts in the middle of a record leave fewer shifts, and
+    would be preferred over their share.
+
+    Args:
+      seed: int32 [2].
+      num_stored_frames: int32 [], frames in the record.
+      num_stored_samples: int32 [], audio samples in the record.
+      shape: of the clip.
+      shift_seconds: least and greatest |shift|, both included, rounded inwards to whole stored frames.
+      shift_both: a control experiment: audio 0 is shifted too, by a draw of its own, so nothing tells them apart.
+
+    Returns:
+      The first stored frame of the clip, int32 [], and the first samples of the two audios, int32 [2].
+
+    Raises:
+      tf.errors.InvalidArgumentError: where no pair fits, when run.
+    """
+    least, greatest = shape.shift_frames(shift_seconds)
+    num_audio_starts = _num_audio_starts(num_stored_frames, num_stored_samples, shape)
+    # The aligned audio must fit as well, and the audio may end a little before the frames do.
+    num_starts = tf.minimum(tf.maximum(num_stored_frames - shape.stored_frames + 1, 0), num_audio_starts)
+
+    # Audio starts that are early enough or late enough, for each start of the frames.
+    starts = tf.range(num_starts)
+    num_early = tf.maximum(starts - least - tf.maximum(starts - greatest, 0) + 1, 0)
+    num_late = tf.maximum(tf.minimum(starts + greatest, num_audio_starts - 1) - (starts + least) + 1, 0)
+    pairs_up_to = tf.cumsum(num_early + num_late)
+    num_pairs = tf.reduce_sum(num_early + num_late)
+    fits = tf.debugging.assert_positive(
+        num_pairs,
+        message=f"the record is too short for {shape.seconds:g} s and audio shifted by {shift_seconds[0]:g} s",
+    )
+
+    with tf.control_dependencies([fits]):
+        pair_seed, other_seed = tf.unstack(tf.random.split(seed, 2))
+        pair = tf.random.stateless_uniform([], pair_seed, maxval=num_pairs, dtype=tf.int32)
+    start = tf.searchsorted(pairs_up_to, pair[None], side="right")[0]
+    early, late = num_early[start], num_late[start]
+
+    def audio_start(rank: tf.Tensor) -> tf.Tensor:
+        """The rank-th audio start that fits to `start`: the early ones in order, then the late ones."""
+        first_early = tf.maximum(start - greatest, 0)
+        return tf.where(rank < early, first_early + rank, start + least + rank - early)
+
+    shifted = audio_start(pair - (pairs_up_to[start] - early - late))
+    if shift_both:
+        other = audio_start(tf.random.stateless_uniform([], other_seed, maxval=early + late, dtype=tf.int32))
+    else:
+        other = start
+    return start, _first_sample(tf.stack([other, shifted]), shape)
+
+
+def clip_frames(frames: tf.Tensor, start: tf.Tensor, shape: ClipShape) -> tf.Tensor:
+    """Takes a clip's frames from a record's, at the clip's rate: string [num_frames], still encoded."""
+    clip = frames[start : start + shape.stored_frames : shape.stride]
+    return tf.ensure_shape(clip, [shape.num_frames])
+
+
+def clip_audio(audio: tf.Tensor, first_sample: tf.Tensor, shape: ClipShape) -> tf.Tensor:
+    """Takes a clip's audio from a record's, int16 [samples, 2]: int16 [num_samples, 2]."""
+    clip = audio[first_sample : first_sample + shape.num_samples]
+    return tf.ensure_shape(clip, [shape.num_samples, 2])
+
+
+def _first_sample(frame: tf.Tensor, shape: ClipShape) -> tf.Tensor:
+    """The sample of the same instant as a stored frame, int32."""
+    sample = tf.cast(frame, tf.float64) * shape.sample_rate / shape.stored_frame_rate
+    return tf.cast(tf.floor(sample + 1e-6), tf.int32)  # 24000/1001 Hz is no float: frame 3 is sample 2002, not 2001.
+
+
+def _num_audio_starts(num_stored_frames: tf.Tensor, num_stored_samples: tf.Tensor, shape: ClipShape) -> tf.Tensor:
+    """How many frames, from the first on, have a whole clip of audio after them. int32 []."""
+    ends = _first_sample(tf.range(num_stored_frames), shape) + shape.num_samples
+    return tf.math.count_nonzero(ends <= num_stored_samples, dtype=tf.int32)

@@ -1,0 +1,56 @@
+"""A split against the config: what does not fit is said with both numbers and the remedy."""
+
+import pytest
+
+from cmav.data import checks, index
+from cmav.data.clip_shape import ClipShape
+from tests import fake_clips
+
+SIZE = 16
+CLIP = dict(seconds=1.0, size=SIZE, frame_rate=10.0, sample_rate=500)
+
+
+@pytest.fixture
+def split(tmp_path):
+    return fake_clips.write_dataset(tmp_path, "train", 3, **CLIP)
+
+
+def test_usable_records(tmp_path):
+    seconds = [1.0, 0.5, 1.2, 0.9, 1.0, 1.1]
+    clips = [
+        fake_clips.make_clip(number, has_audio=number != 2, **CLIP | dict(seconds=length))
+        for number, length in enumerate(seconds)
+    ]
+    split = fake_clips.write_clips(tmp_path, "train", clips)
+    assert checks.usable_records(split, min_seconds=1.0, need_audio=True).tolist() == [0, 4, 5]
+    assert checks.usable_records(split, min_seconds=1.0, need_audio=False).tolist() == [0, 2, 4, 5]
+    with pytest.raises(
+        index.DatasetError, match=r"none of the 6 .* 5 are shorter than the 1\.15 s .* 1\.20 s.* 1 have no"
+    ):
+        checks.usable_records(split, min_seconds=1.15, need_audio=True)
+
+
+def test_right_rates_pass_and_wrong_ones_are_named_with_the_remedy(split):
+    checks.check_dataset(split, ClipShape(0.5, 10.0, 5.0, 500), SIZE)
+    with pytest.raises(index.DatasetError, match=r"10 frames per second.*12.*--config.data.stored_frame_rate=10"):
+        checks.check_dataset(split, ClipShape(0.5, 12.0, 12.0, 500), SIZE)
+    with pytest.raises(index.DatasetError, match=r"500 audio samples.*800.*--config.data.sample_rate=500"):
+        checks.check_dataset(split, ClipShape(0.5, 10.0, 10.0, 800), SIZE)
+    with pytest.raises(index.DatasetError, match=r"16x16.*17.*--config.data.crop_size=16"):
+        checks.check_dataset(split, ClipShape(0.5, 10.0, 10.0, 500), SIZE + 1)
+
+
+def test_ntsc_by_its_usual_name(tmp_path):
+    split = fake_clips.write_dataset(tmp_path, "train", 1, num_shards=1, seconds=0.5, size=SIZE)
+    checks.check_dataset(split, ClipShape(0.5, 29.97, 29.97, 21_000), SIZE)
+    with pytest.raises(index.DatasetError, match="stored_frame_rate"):
+        checks.check_dataset(split, ClipShape(0.5, 30.0, 30.0, 21_000), SIZE)
+
+
+def test_the_first_record_that_can_be_read_is_taken(split):
+    fake_clips.flip_a_byte(split, 0)
+    checks.check_dataset(split, ClipShape(0.5, 10.0, 10.0, 500), SIZE)
+    for record in (1, 2):
+        fake_clips.flip_a_byte(split, record)
+    with pytest.raises(index.DatasetError, match=r"none of the first records .*--verify"):
+        checks.check_dataset(split, ClipShape(0.5, 10.0, 10.0, 500), SIZE)

@@ -1,0 +1,108 @@
+"""Decoding and cropping, on pictures whose colours say where a pixel lies and which frame it is."""
+
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from cmav.data import video
+
+SIZE, CROP = 40, 24
+
+
+def picture(number, height=SIZE, width=SIZE):
+    """Red is 5 y, green is 5 x, blue is 40 times the number of the frame."""
+    y, x = np.mgrid[:height, :width]
+    return np.stack([5 * y, 5 * x, np.full_like(x, 40 * number)], axis=-1).astype(np.uint8)
+
+
+def jpegs(num_frames=3, **size):
+    return tf.stack([tf.io.encode_jpeg(picture(number, **size), quality=98) for number in range(num_frames)])
+
+
+def offsets_of(frames):
+    """Where a crop lies in its frames, read from its colours: (y, x) for each frame."""
+    height, width = frames.shape[1:3]
+    y = (np.median(frames[..., 0], axis=2) / 5 - np.arange(height)).mean(axis=1)
+    x = (np.median(frames[..., 1], axis=1) / 5 - np.arange(width)).mean(axis=1)
+    return np.stack([y, x], axis=1)
+
+
+def test_decoding_agrees_with_another_library():
+    encoded = jpegs()
+    expected = np.stack([np.asarray(Image.open(io.BytesIO(jpeg))) for jpeg in encoded.numpy()])
+    frames = video.decode_frames(encoded, SIZE, 0, 0).numpy()
+    assert frames.dtype == np.uint8
+    np.testing.assert_allclose(frames.astype(int), expected.astype(int), atol=8)
+    crop = video.decode_frames(encoded, CROP, 7, 11).numpy()
+    # Chroma is interpolated across the edge of the crop or not: the outermost pixels may differ.
+    inner = np.s_[:, 2:-2, 2:-2]
+    expected = expected[:, 7 : 7 + CROP, 11 : 11 + CROP]
+    np.testing.assert_allclose(crop.astype(int)[inner], expected.astype(int)[inner], atol=8)
+
+
+def test_without_seed_the_crop_is_central_and_never_mirrored():
+    for _ in range(3):
+        frames = video.decode_clip(jpegs(), CROP, None, flip=True).numpy()
+        np.testing.assert_allclose(offsets_of(frames), [[8, 8]] * 3, atol=0.3)
+        np.testing.assert_allclose(frames[..., 2].mean(axis=(1, 2)), [0, 40, 80], atol=3)
+    np.testing.assert_allclose(
+        offsets_of(video.decode_clip(jpegs(height=41, width=32), CROP, None).numpy())[0], [8, 4], atol=0.3
+    )
+
+
+def test_random_crops_reach_everything_and_hold_for_a_whole_clip():
+    clip = jpegs()
+    decode = tf.function(lambda seed: video.decode_clip(clip, CROP, seed))
+    seen = []
+    for number in range(150):
+        offsets = offsets_of(decode(tf.constant([3, number])).numpy())
+        np.testing.assert_allclose(offsets, offsets[:1].repeat(3, axis=0), atol=0.3)
+        seen.append(np.rint(offsets[0]).astype(int))
+    seen = np.array(seen)
+    assert seen.min() == 0 and seen.max() == SIZE - CROP
+    for axis in (0, 1):
+        assert len(set(seen[:, axis])) == SIZE - CROP + 1
+        assert abs(seen[:, axis].mean() - (SIZE - CROP) / 2) < 1.5
+    assert abs(np.corrcoef(seen.T)[0, 1]) < 0.25  # y says nothing about x
+
+
+def test_mirrors_half_of_the_clips_each_as_a_whole():
+    clip = jpegs()
+    plain = tf.function(lambda seed: video.decode_clip(clip, CROP, seed))
+    flipping = tf.function(lambda seed: video.decode_clip(clip, CROP, seed, flip=True))
+    mirrored = 0
+    for number in range(100):
+        seed = tf.constant([5, number])
+        before, after = plain(seed).numpy(), flipping(seed).numpy()
+        if np.array_equal(after, before[:, :, ::-1]):
+            mirrored += 1
+        else:
+            np.testing.assert_array_equal(after, before)
+    assert 30 < mirrored < 70
+
+
+def test_shape_is_known_when_traced():
+    spec = tf.TensorSpec([3], tf.string)
+    traced = tf.function(lambda clip: video.decode_clip(clip, CROP, tf.constant([0, 1]), flip=True))
+    assert traced.get_concrete_function(spec).structured_outputs.shape == [3, CROP, CROP, 3]
+
+
+@pytest.mark.parametrize("seed", [None, (1, 2)])
+def test_crop_larger_than_the_frame(seed):
+    decode = tf.function(lambda: video.decode_clip(jpegs(), SIZE + 1, seed))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="41x41 pixels is larger than the stored frame"):
+        decode()
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda jpeg: b"", lambda jpeg: b"not a picture", lambda jpeg: jpeg[: len(jpeg) // 2]]
+)
+def test_a_broken_jpeg_is_an_error(damage):
+    good = jpegs().numpy().tolist()
+    decode = tf.function(lambda clip: video.decode_clip(clip, SIZE, None))
+    assert decode(tf.constant(good)).shape == [3, SIZE, SIZE, 3]
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        decode(tf.constant([good[0], damage(good[1]), good[2]]))
