@@ -1,0 +1,90 @@
+"""What `build_tfrecords.py` does once its flags are read: plan, do the units of work, finish, verify."""
+
+import argparse
+import os
+import sys
+
+import tensorflow as tf
+import tqdm
+
+from cmav.data import index
+from cmav.errors import UserError
+from data_prep import beam_runner, finish, manifest, plan, shards, verify, workers
+from data_prep.clips import ClipOptions
+
+
+def run(args: argparse.Namespace) -> int:
+    """Builds and verifies as the flags say. Returns the exit status."""
+    try:
+        folder = args.out.rstrip("/") if "://" in args.out else os.path.abspath(args.out)
+        whole = _build(args, folder) if args.videos else True
+        if args.verify and whole:
+            whole = verify.verify(folder, args.split, args.workers)
+        return 0 if whole else 1
+    except KeyboardInterrupt:
+        print("\nInterrupted. What is finished is kept: the same command goes on from there.", file=sys.stderr)
+        return 130
+    except (UserError, tf.errors.OpError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _build(args: argparse.Namespace, folder: str) -> bool:
+    """Builds each split that is asked for. Returns whether all are finished."""
+    options = ClipOptions(args.clip_seconds, args.size, args.frame_rate, args.sample_rate, args.jpeg_quality)
+    listed = manifest.read(args.videos, args.split)
+    if listed.unused_columns:
+        print(f"{args.videos}: columns that are not used: {', '.join(listed.unused_columns)}")
+    for split in listed.splits:  # all, before the work of hours begins
+        plan.check_split_name(split)
+    tf.io.gfile.makedirs(folder)
+    unfinished = []
+    for split in listed.splits:
+        settled = plan.settle(folder, listed, split, options, args.shards)
+        _do_units(args, settled, folder, listed.root)
+        missing = sorted(set(range(settled.num_shards)) - shards.finished(folder, settled))
+        if missing:
+            unfinished.append(split)
+            print(_what_is_missing(split, missing, settled.num_shards, args.shard_range))
+        else:
+            print(f"{split}: {finish.finish(folder, settled)}")
+    if not unfinished:
+        print(_next_steps(folder))
+    return not unfinished
+
+
+def _do_units(args: argparse.Namespace, settled: plan.Plan, folder: str, root: str) -> None:
+    part, parts = args.shard_range or (0, 1)
+    done = shards.finished(folder, settled)
+    mine = range(part, settled.num_shards, parts)
+    todo = [shard for shard in mine if shard not in done]
+    if args.runner == "beam":
+        beam_runner.run(folder, root, settled.split, todo, args.beam_args)
+        return
+    num_before = sum(len(settled.shard_videos(shard)) for shard in mine if shard in done)
+    num_videos = num_before + sum(len(settled.shard_videos(shard)) for shard in todo)
+    with tqdm.tqdm(total=num_videos, initial=num_before, desc=settled.split, unit="video") as bar:
+        workers.run(
+            [settled.unit(shard, folder, root) for shard in todo],
+            shards.build,
+            args.workers,
+            on_progress=lambda num_done: bar.update(num_before + num_done - bar.n),
+        )
+
+
+def _what_is_missing(split: str, missing: list[int], num_shards: int, shard_range: tuple[int, int] | None) -> str:
+    numbers = ", ".join(map(str, missing[:20])) + (", ..." if len(missing) > 20 else "")
+    text = f"{split}: {len(missing)} of {num_shards} shards are still to be built: {numbers}"
+    if shard_range:
+        _, parts = shard_range
+        ranges = ", ".join(f"{part}/{parts}" for part in sorted({shard % parts for shard in missing}))
+        text += f"\nThe run that builds the last of them finishes the split. They belong to --shard_range {ranges}"
+    return text
+
+
+def _next_steps(folder: str) -> str:
+    splits = index.list_splits(folder)
+    lines = [f"{folder} holds the splits: {', '.join(splits)}"]
+    if "train" in splits and "validation" not in splits:
+        lines += ["To evaluate while training, build held-out videos too, with --split validation"]
+    return "\n".join([*lines, f"Next: CMAV_DATA={folder} python -m cmav.main --config=configs/avs_cma.py"])

@@ -1,0 +1,206 @@
+"""Opening media files and decoding them, whatever state they are in.
+
+Everything that a file can do wrong ends in one of two errors, whose messages are reasons in words for `rejects.csv`:
+`RejectedError` (nothing can be had from the file) and `DamagedError` (decoding cannot go on from here).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+
+import av
+import tensorflow as tf
+
+# Decoders recover from a broken packet at the next keyframe, so errors are counted in a row. The limits bound the time
+# that a file of garbage can take.
+MAX_BROKEN_PACKETS = 250  # in a row, about ten seconds of video
+MAX_BROKEN_AT_END = 10  # a few broken packets at the very end cost less than a cut drops anyway
+MAX_CUT_OFF = 1  # seconds that no stream reaches of the duration that the header says, as in a download that broke off
+
+# A part that begins late is reached by way of the index of these formats. It begins to decode some seconds earlier, so
+# that decoders have settled, and packets of the other stream that lie a little apart in the file are not missed.
+SEEKABLE_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+SEEK_MARGIN = 5  # seconds
+
+_NOT_SHOWN = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+# PyAV raises the last two where a broken file surprises it, such as with a stream that was not in the header.
+_MEDIA_ERRORS = (av.FFmpegError, IndexError, ValueError)
+
+Stream = av.VideoStream | av.AudioStream
+Frame = av.VideoFrame | av.AudioFrame
+
+
+class RejectedError(Exception):
+    """Nothing can be had from a video. The message says why; details stand in brackets at its end."""
+
+
+class DamagedError(Exception):
+    """Decoding cannot go on. The message says why; what came before is good."""
+
+
+class StreamReader:
+    """One stream of a media file, decoded from its own opening of the file.
+
+    Two readers of a file each go through it at their own pace, so that neither has to keep what the other has not
+    asked for yet, however far apart the streams' packets lie in the file.
+
+    Attributes:
+      stream: what `choose` chose; None where there is none such.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        choose: Callable[[av.container.InputContainer], Stream | None],
+        alive: Callable[[], None],
+    ):
+        """Opens a file.
+
+        Args:
+          path: the file, local or with a scheme that `tf.io.gfile` knows.
+          choose: picks the stream: `video_stream` or `audio_stream`.
+          alive: called at every packet, so that a watcher sees that the decoder does not hang.
+
+        Raises:
+          RejectedError: where it is not there, or is no media file, or by `choose`.
+        """
+        self._path, self._choose, self._alive = path, choose, alive
+        self._fresh = False
+        self._open()
+
+    def close(self) -> None:
+        self._container.close()
+
+    def frames(self, since: Fraction | None = None) -> Iterator[Frame]:
+        """Yields the stream's frames in the order of the decoder, from the start; ends an earlier call's frames.
+
+        Packets that do not decode are skipped.
+
+        Args:
+          since: seconds on the container's clock; frames before may be left out.
+
+        Raises:
+          DamagedError: where too many packets in a row do not decode, or the last ones do not.
+        """
+        if since is not None and self._seek(since - SEEK_MARGIN):
+            frames = self._decode()
+            try:
+                first = next(frames, None)
+            except DamagedError:
+                first = None
+            if first is not None and first.pts is not None and first.pts * first.time_base <= since:
+                yield first
+                yield from frames
+                return
+        if not self._fresh:
+            self._container.close()
+            self._open()
+        yield from self._decode()
+
+    def _open(self) -> None:
+        self._container = _open_media(self._path)
+        self.stream = self._choose(self._container)
+        if self.stream is not None:
+            # There is a worker per core already, and with one thread errors come in the same order each time.
+            self.stream.codec_context.thread_count = 1
+        self._fresh = True
+
+    def _seek(self, time: Fraction) -> bool:
+        """Goes to before a time. Returns False where it is not worth it, or cannot be trusted."""
+        video = self._container.streams.best("video")
+        if self._container.format.name not in SEEKABLE_FORMATS or video is None:
+            return False
+        if time <= (video.start_time or 0) * video.time_base:
+            return False
+        self._fresh = False
+        try:
+            self._container.seek(int(time / video.time_base), stream=video)
+        except _MEDIA_ERRORS:
+            return False
+        return True
+
+    def _decode(self) -> Iterator[Frame]:
+        self._fresh = False
+        broken, reason, reached = 0, "", Fraction(0)
+        packets = self._container.demux()
+        while True:
+            try:
+                self._alive()
+                packet = next(packets, None)
+                if packet is None:
+                    break
+                if packet.pts is not None:
+                    reached = max(reached, (packet.pts + (packet.duration or 0)) * packet.time_base)
+                if packet.stream.index != self.stream.index:
+                    continue
+                frames = packet.decode()
+            except av.EOFError:
+                break
+            except _MEDIA_ERRORS as error:
+                broken, reason = broken + 1, words(error)
+                if broken > MAX_BROKEN_PACKETS:
+                    raise DamagedError(reason) from error
+                packets = self._container.demux()  # an error ends the iterator, but not the file
+                continue
+            if frames:
+                broken = 0
+            yield from frames
+        if broken > MAX_BROKEN_AT_END:
+            raise DamagedError(reason)
+        declared = self._declared_end()
+        if reached < declared - MAX_CUT_OFF:
+            raise DamagedError(f"the file breaks off, its header says {float(declared):.1f} s")
+
+    def _declared_end(self) -> Fraction:
+        """Where the header says that the file ends, on the container's clock, in seconds."""
+        # Matroska's duration counts from zero, that of others from their first timestamp.
+        start = 0 if self._container.format.name == "matroska,webm" else self._container.start_time or 0
+        return Fraction(start + (self._container.duration or 0), av.time_base)
+
+
+def video_stream(container: av.container.InputContainer) -> av.VideoStream:
+    """Returns the main video stream; cover pictures do not count.
+
+    Raises:
+      RejectedError: where there is none, or no decoder for it.
+    """
+    streams = [s for s in container.streams.video if not s.disposition & _NOT_SHOWN]
+    if not streams:
+        raise RejectedError("no video stream")
+    return _best(container, streams)
+
+
+def audio_stream(container: av.container.InputContainer) -> av.AudioStream | None:
+    """Returns the main audio stream, None where there is none.
+
+    Raises:
+      RejectedError: where there is no decoder for any.
+    """
+    return _best(container, container.streams.audio) if container.streams.audio else None
+
+
+def words(error: Exception) -> str:
+    """The error without its number and the file's path, so that equal reasons read alike."""
+    return getattr(error, "strerror", None) or getattr(error, "message", None) or str(error) or type(error).__name__
+
+
+def _open_media(path: str) -> av.container.InputContainer:
+    try:
+        # "file:" keeps names such as "take 1: intro.mp4" from being read as a protocol, and the whitelist keeps a
+        # playlist in a video's clothes from reaching the network.
+        file = tf.io.gfile.GFile(path, "rb") if "://" in path else f"file:{path}"
+        # Tags that are not UTF-8 are common in old files and must not matter.
+        return av.open(file, metadata_errors="replace", options={"protocol_whitelist": "file"})
+    except (FileNotFoundError, tf.errors.NotFoundError) as error:
+        raise RejectedError("no such file") from error
+    except (*_MEDIA_ERRORS, tf.errors.OpError, OSError) as error:
+        raise RejectedError(f"cannot be opened ({words(error)})") from error
+
+
+def _best(container: av.container.InputContainer, streams: Sequence[Stream]) -> Stream:
+    """The stream that FFmpeg would play, if it is among these and can be decoded; else the first that can."""
+    best = container.streams.best(streams[0].type)
+    index = None if best is None else best.index
+    for stream in sorted(streams, key=lambda stream: stream.index != index):
+        if stream.codec_context is not None:
+            return stream
+    raise RejectedError(f"no decoder for its {streams[0].type}")

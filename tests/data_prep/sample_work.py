@@ -1,0 +1,59 @@
+"""Units of work for the tests of the worker processes, which import them from here."""
+
+import dataclasses
+import os
+import pathlib
+import signal
+import time
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleUnit:
+    """Videos are what is to happen on them: "good", "crash", "hang", "crash once"."""
+
+    folder: str
+    shard: int
+    videos: tuple[str, ...]
+    split: str = "train"
+
+
+def work(unit, *, alive, begins, skip):
+    """Writes down what became of each video."""
+    lines = []
+    for number, video in enumerate(unit.videos):
+        begins(number)
+        alive()
+        if number in skip:
+            lines.append(skip[number])
+            continue
+        mark = pathlib.Path(unit.folder, f"seen-{unit.shard}-{number}")
+        if video == "crash" or (video == "crash once" and not mark.exists()):
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if video == "hang":
+            time.sleep(600)
+        lines.append("done")
+    begins(len(unit.videos))
+    if unit.videos[-1:] == ("slow to write",):
+        time.sleep(3)
+    pathlib.Path(unit.folder, f"{unit.shard}.txt").write_text("\n".join(lines))
+
+
+def fail(unit, *, alive, begins, skip):
+    """As where the disk is full."""
+    begins(0)
+    raise OSError("No space left on device")
+
+
+def die_outside(unit, *, alive, begins, skip):
+    """As where memory is too small even to start."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def wait_for_ever(unit, *, alive, begins, skip):
+    """Says who it is and goes on showing signs of life."""
+    begins(0)
+    pathlib.Path(unit.folder, "pid").write_text(str(os.getpid()))
+    while True:
+        time.sleep(0.05)
+        alive()

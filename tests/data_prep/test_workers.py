@@ -1,0 +1,73 @@
+"""Worker processes may crash, hang, or lose their parent."""
+
+import multiprocessing
+import os
+import pathlib
+import time
+
+import pytest
+
+from data_prep import workers
+from tests.data_prep import sample_work
+from tests.data_prep.sample_work import SampleUnit
+
+
+def outcome(folder, shard):
+    return (folder / f"{shard}.txt").read_text().splitlines()
+
+
+def test_a_crash_or_a_hang_costs_that_video_only(tmp_path):
+    units = [
+        SampleUnit(str(tmp_path), 0, ("good", "crash", "good")),
+        SampleUnit(str(tmp_path), 1, ("hang", "good")),
+        SampleUnit(str(tmp_path), 2, ("good", "crash once", "good")),
+        SampleUnit(str(tmp_path), 3, ("good", "slow to write")),
+    ]
+    progress = []
+    workers.run(units, sample_work.work, num_workers=2, on_progress=progress.append, max_silence=1.5)
+    crashed = "could not be decoded twice (its worker process died, SIGSEGV)"
+    assert outcome(tmp_path, 0) == ["done", crashed, "done"]
+    assert outcome(tmp_path, 1) == ["could not be decoded twice (no sign of life for 1.5 s)", "done"]
+    assert outcome(tmp_path, 2) == ["done", "done", "done"]
+    assert outcome(tmp_path, 3) == ["done", "done"]
+    assert progress[-1] == 10
+
+
+def test_what_cannot_be_written_ends_the_run_and_says_why(tmp_path):
+    with pytest.raises(workers.WorkError, match=r"(?s)shard 7 of split 'train'.*No space left on device"):
+        workers.run([SampleUnit(str(tmp_path), 7, ("good",))], sample_work.fail, num_workers=1)
+
+
+def test_workers_that_die_without_a_video_end_the_run(tmp_path):
+    with pytest.raises(workers.WorkError, match="fewer --workers"):
+        workers.run([SampleUnit(str(tmp_path), 7, ("good",))], sample_work.die_outside, num_workers=1)
+
+
+def test_no_units():
+    workers.run([], sample_work.work, num_workers=2)
+
+
+def test_a_worker_does_not_outlive_its_parent(tmp_path):
+    unit = SampleUnit(str(tmp_path), 0, ("good",))
+    parent = multiprocessing.get_context("spawn").Process(
+        target=workers.run, args=([unit], sample_work.wait_for_ever, 1)
+    )
+    parent.start()
+    said = tmp_path / "pid"
+    deadline = time.monotonic() + 30
+    while not (said.exists() and said.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    worker = int(said.read_text())
+    parent.kill()
+    parent.join()
+    while time.monotonic() < deadline:
+        try:
+            os.kill(worker, 0)
+        except ProcessLookupError:
+            return
+        state = pathlib.Path(f"/proc/{worker}/stat")
+        if state.exists() and state.read_text().rpartition(")")[2].split()[0] == "Z":
+            return
+        time.sleep(0.1)
+    os.kill(worker, 9)
+    pytest.fail("the worker went on without its parent")
