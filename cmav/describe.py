@@ -1,0 +1,138 @@
+"""What a config describes, before it costs anything: parameters, tokens, operations and memory.
+
+python -m cmav.describe --config=configs/avs_cma.py
+python -m cmav.describe --config=configs/avs_cma.py --json
+
+Shapes are traced and nothing is computed, so it takes seconds for a network of any size, needs no data and no
+accelerator. `--json` prints one object: `parameters`, and `phases`, each with `frame_rate` (Hz), `batch_size`,
+`video_tokens`, `audio_tokens`, `gflops_per_clip` (forward pass) and `activation_bytes_per_clip`.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from absl import flags
+from ml_collections import ConfigDict
+
+from cmav import cli
+from cmav.tasks import Task, make_task
+from cmav.tasks.avs import NUM_AUDIOS
+
+TABLE_DEPTH = 3  # of nested modules, in the table of parameters
+
+
+@dataclasses.dataclass(frozen=True)
+class PhaseCost:
+    """What one clip, its frames with K=2 audios, costs in one of `config.phases`."""
+
+    frame_rate: float  # Hz, as the config says
+    batch_size: int
+    video_tokens: int
+    audio_tokens: int
+    gflops_per_clip: float  # forward pass; a multiplication and an addition are two, padding is not counted
+    activation_bytes_per_clip: int  # kept for the backward pass
+
+
+def describe_phase(config: ConfigDict, phase: Mapping[str, Any]) -> PhaseCost:
+    """Costs of a clip in one phase."""
+    task = make_task(config, phase)
+    variables = jax.eval_shape(task.init, jax.random.key(0))
+    outputs, _ = jax.eval_shape(lambda v, b: task.apply(v, b, train=False), variables, _batch(config, task, 1))
+    return PhaseCost(
+        frame_rate=phase["frame_rate"],
+        batch_size=phase["batch_size"],
+        video_tokens=outputs["video/tokens"].shape[-2],
+        audio_tokens=outputs["audio/tokens"].shape[-2],
+        gflops_per_clip=_forward_flops(config, phase, variables) / 1e9,
+        activation_bytes_per_clip=_kept_bytes(config, task, variables, 2) - _kept_bytes(config, task, variables, 1),
+    )
+
+
+def count_parameters(params: Mapping[str, Any]) -> int:
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+
+
+def parameter_rows(params: Mapping[str, Any], depth: int = TABLE_DEPTH) -> Iterator[tuple[int, str, int]]:
+    """Yields (nesting, name, number of parameters) of each module, outermost first, down to `depth`."""
+
+    def walk(tree, nesting):
+        for name, child in tree.items():
+            if isinstance(child, Mapping):
+                yield nesting, name, count_parameters(child)
+                if nesting + 1 < depth:
+                    yield from walk(child, nesting + 1)
+
+    return walk(params, 0)
+
+
+def _batch(config: ConfigDict, task: Task, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    size, clip = config.data.crop_size, task.clip
+    return {
+        "video": jax.ShapeDtypeStruct((batch_size, clip.num_frames, size, size, 3), jnp.uint8),
+        "audio": jax.ShapeDtypeStruct((batch_size, NUM_AUDIOS, clip.num_samples, 2), jnp.int16),
+    }
+
+
+def _forward_flops(config: ConfigDict, phase: Mapping[str, Any], variables: Any) -> float:
+    """XLA's count, of the network as written: other lowerings also multiply the zeros of the padding in time."""
+    config = config.copy_and_resolve_references()
+    config.model.conv_lowering = "native"
+    task = make_task(config, phase)
+    forward = jax.jit(lambda v, b: task.apply(v, b, train=False)[0]["logits"])
+    return forward.lower(variables, _batch(config, task, 1)).cost_analysis()["flops"]
+
+
+def _kept_bytes(config: ConfigDict, task: Task, variables: Mapping[str, Any], batch_size: int) -> int:
+    """Bytes that automatic differentiation keeps for the backward pass, parameters and constants included.
+
+    Those do not depend on the batch, so the difference of two batch sizes is what the clips need.
+    """
+    state = {key: value for key, value in variables.items() if key != "params"}
+
+    def backward(params, state, batch, dropout_key):
+        def forward(params):
+            outputs, _ = task.apply({"params": params, **state}, batch, train=True, dropout_key=dropout_key)
+            return outputs["logits"]
+
+        return jax.vjp(forward, params)[1]
+
+    kept = jax.eval_shape(backward, variables["params"], state, _batch(config, task, batch_size), jax.random.key(0))
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
+
+
+def _print_tables(params: Mapping[str, Any], phases: list[PhaseCost]) -> None:
+    rows = [("  " * nesting + name, count) for nesting, name, count in parameter_rows(params)]
+    rows.append(("total", count_parameters(params)))
+    width = max(len(name) for name, _ in rows)
+    print("Parameters")
+    for name, count in rows:
+        print(f"  {name:<{width}}  {count:>12,}")
+    print(f"\nPhases (a clip is its frames with {NUM_AUDIOS} audios)")
+    print("  frame rate  batch size  video tokens  audio tokens  forward GFLOPs/clip  activations MB/clip")
+    for phase in phases:
+        print(
+            f"  {phase.frame_rate:>7g} Hz  {phase.batch_size:>10}  {phase.video_tokens:>12}  {phase.audio_tokens:>12}"
+            f"  {phase.gflops_per_clip:>19.1f}  {phase.activation_bytes_per_clip / 1e6:>19.1f}"
+        )
+
+
+def main(config: ConfigDict, as_json: bool) -> None:
+    jax.config.update("jax_platforms", "cpu")  # So that an accelerator at work is left alone.
+    params = jax.eval_shape(make_task(config, config.phases[0]).init, jax.random.key(0))["params"]
+    phases = [describe_phase(config, phase) for phase in config.phases]
+    if as_json:
+        summary = {"parameters": count_parameters(params), "phases": [dataclasses.asdict(phase) for phase in phases]}
+        print(json.dumps(summary, indent=2))
+    else:
+        _print_tables(params, phases)
+
+
+if __name__ == "__main__":
+    _CONFIG = cli.define_config_flag()
+    _JSON = flags.DEFINE_bool("json", False, "Print one JSON object instead of tables.")
+    cli.run(lambda: main(cli.read_config(_CONFIG), _JSON.value))

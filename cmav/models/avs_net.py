@@ -1,0 +1,159 @@
+"""The network of "Look, Listen, and Attend" (2020): two encoders, co-attention, fusion.
+
+Shape suffixes: B clips, K audios of each clip, F = B * K pairs, T frames, S samples, N video tokens, M audio tokens,
+D hidden size.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from ml_collections import FrozenConfigDict
+
+from cmav.models.co_attention import CoAttention
+from cmav.models.encoders import Encoder
+from cmav.models.positions import AddPositions, token_times
+from cmav.models.settings import check_model_config
+
+
+class AvsBackbone(nn.Module):
+    """Encoders and co-attention: everything but the head, the part that fine-tuning keeps.
+
+    The video encoder runs once per clip, and its tokens are repeated for each of the clip's K audios.
+    """
+
+    config: FrozenConfigDict
+
+    @nn.compact
+    def __call__(
+        self,
+        video_BxTxHxWxC: jax.Array,
+        audio_BxKxSx2: jax.Array,
+        *,
+        frame_rate: float,
+        sample_rate: float,
+        train: bool,
+    ) -> tuple[jax.Array, jax.Array, dict[str, Any]]:
+        """Returns the streams' final tokens, [B, K, ., D] each, and the intermediates (see `AvsNet`)."""
+        config = self.config
+        check_model_config(config)
+        num_clips, num_audios = audio_BxKxSx2.shape[:2]
+
+        def fold(x):
+            return x.reshape(num_clips * num_audios, *x.shape[2:])
+
+        def unfold(x):
+            return x.reshape(num_clips, num_audios, *x.shape[1:])
+
+        encode_video = Encoder(config.video_layers, config, name="video_encoder")
+        encode_audio = Encoder(config.audio_layers, config, name="audio_encoder")
+        video_BxNxD, video_out = encode_video(scale_frames(video_BxTxHxWxC), train=train)
+        audio_FxMxD, audio_out = encode_audio(scale_samples(fold(audio_BxKxSx2), config.audio_companding), train=train)
+
+        video_times = token_times(config.video_layers, video_BxTxHxWxC.shape[1], frame_rate)
+        audio_times = token_times(config.audio_layers, audio_BxKxSx2.shape[2], sample_rate)
+        video_BxNxD = AddPositions(config, name="video_positions")(video_BxNxD, video_times)
+        audio_FxMxD = AddPositions(config, name="audio_positions")(audio_FxMxD, audio_times)
+
+        video_FxNxD = jnp.repeat(video_BxNxD, num_audios, axis=0)
+        co_attend = CoAttention(config, name="co_attention")
+        video_FxNxD, audio_FxMxD, blocks = co_attend(video_FxNxD, audio_FxMxD, train=train)
+
+        out = {
+            **{f"video/{key}": x for key, x in video_out.items()},
+            **{f"audio/{key}": unfold(x) for key, x in audio_out.items()},
+            **{f"co_attention/{key}": unfold(x) for key, x in blocks.items()},
+            "video/times": video_times,
+            "audio/times": audio_times,
+            "video/features": unfold(video_FxNxD),
+            "audio/features": unfold(audio_FxMxD),
+        }
+        return out["video/features"], out["audio/features"], out
+
+
+class FusionHead(nn.Module):
+    """Do the two streams belong together? One logit for each pair.
+
+    Tokens are resized to a fixed number before they are flattened, so that weights from one frame rate fit another.
+    """
+
+    config: FrozenConfigDict
+
+    @nn.compact
+    def __call__(self, video_BxKxNxD: jax.Array, audio_BxKxMxD: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Returns logits float32 [B, K] and the hidden layer [B, K, fusion_size]."""
+        config = self.config
+
+        def flatten(x):
+            shape = (*x.shape[:2], config.fusion_tokens, x.shape[-1])
+            return jax.image.resize(x, shape, "linear").reshape(*x.shape[:2], -1)
+
+        x = jnp.concatenate([flatten(video_BxKxNxD), flatten(audio_BxKxMxD)], axis=-1)
+        hidden = nn.relu(nn.Dense(config.fusion_size, dtype=config.dtype, name="hidden")(x))
+        logits = nn.Dense(1, dtype=jnp.float32, name="logit")(hidden)
+        return logits[..., 0], hidden
+
+
+class AvsNet(nn.Module):
+    """Audio-visual synchronization: which of the K audios belongs to the frames?
+
+    The second result, `out`, is a flat dict of every intermediate:
+
+    | key                                    | shape                                                            |
+    | -------------------------------------- | ---------------------------------------------------------------- |
+    | `video/layer_<i>`, `audio/layer_<i>`   | [B, T', H', W', C'] and [B, K, S', C'], after layer i of the config |
+    | `video/map`, `audio/map`               | the last of these, before the mean over space                    |
+    | `video/tokens`, `audio/tokens`         | [B, N, D] and [B, K, M, D], before positions and attention       |
+    | `video/times`, `audio/times`           | NumPy [N] and [M]: centre of each token in seconds               |
+    | `co_attention/<depth>/<stream>/<block>` | [B, K, queries, D], output of the block (see `CoAttention`)      |
+    | the same `/weights`                    | float32 [B, K, heads, queries, keys]                             |
+    | `video/features`, `audio/features`     | [B, K, ., D], final tokens of the streams                        |
+    | `fusion/hidden`                        | [B, K, fusion_size]                                              |
+
+    Parameters are `backbone/{video_encoder, audio_encoder, co_attention}` (and positions where they are learned) and
+    `head`. They and the BatchNorm statistics are float32; the computation is in `config.dtype`.
+    """
+
+    config: FrozenConfigDict  # config.model
+
+    @nn.compact
+    def __call__(
+        self,
+        video_BxTxHxWxC: jax.Array,
+        audio_BxKxSx2: jax.Array,
+        *,
+        frame_rate: float,
+        sample_rate: float,
+        train: bool,
+    ) -> tuple[jax.Array, dict[str, Any]]:
+        """Returns logits float32 [B, K], and the intermediates.
+
+        Args:
+          video_BxTxHxWxC: frames, uint8.
+          audio_BxKxSx2: stereo samples, int16, of as many seconds as the frames.
+          frame_rate: frames per second.
+          sample_rate: samples per second.
+          train: whether BatchNorm uses the batch's statistics (and updates `batch_stats`) and dropout is active.
+
+        Raises:
+          UserError: where the config's values are none of those that exist.
+        """
+        rates = {"frame_rate": frame_rate, "sample_rate": sample_rate}
+        backbone = AvsBackbone(self.config, name="backbone")
+        video, audio, out = backbone(video_BxTxHxWxC, audio_BxKxSx2, **rates, train=train)
+        logits_BxK, hidden = FusionHead(self.config, name="head")(video, audio)
+        return logits_BxK, {**out, "fusion/hidden": hidden}
+
+
+def scale_frames(video: jax.Array) -> jax.Array:
+    """uint8 -> float32 from -1 to 1."""
+    return video.astype(jnp.float32) / 127.5 - 1
+
+
+def scale_samples(audio: jax.Array, companding: str) -> jax.Array:
+    """int16 -> float32 from -1 to 1; "mu_law" lifts what is quiet: sign(x) log(1 + 255|x|) / log 256."""
+    x = audio.astype(jnp.float32) / 32768
+    if companding == "mu_law":
+        x = jnp.sign(x) * jnp.log1p(255 * jnp.abs(x)) / jnp.log(256.0)
+    return x

@@ -1,0 +1,79 @@
+"""The video and the audio encoder: convolutions, then one token for each step in time that is left.
+
+"Look, Listen, and Attend" (2020), section 3.1. Both are the same module over different layers, because audio is video
+without height and width. Layers are written in the config: `("conv", features, kernel, stride)`, each followed by
+BatchNorm and ReLU, and `("pool", kernel, stride)`, an average. All padding is SAME; an average counts only what is
+really there, not the padding.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from ml_collections import FrozenConfigDict
+
+from cmav.models.conv import conv1d, conv3d
+from cmav.models.pool import average_pool
+
+BATCH_NORM_EPSILON = 1e-3  # as Owens & Efros
+
+
+class ConvLayer(nn.Module):
+    """Convolution, BatchNorm, ReLU. Over the global batch where the batch is sharded over devices (under jit)."""
+
+    features: int
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    config: FrozenConfigDict
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        shape = (*self.kernel, x.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.he_normal(), shape, jnp.float32)
+        if len(self.kernel) == 3:
+            x = conv3d(x, kernel, self.strides, self.config.conv_lowering)
+        else:
+            x = conv1d(x, kernel, self.strides)
+        x = nn.BatchNorm(
+            use_running_average=not train,
+            momentum=self.config.batch_norm_momentum,
+            epsilon=BATCH_NORM_EPSILON,
+            dtype=x.dtype,
+            name="norm",
+        )(x)
+        return nn.relu(x)
+
+
+class Encoder(nn.Module):
+    """[N, T, (H, W,) C] -> tokens [N, T', hidden_size].
+
+    Returns the tokens, which have no positions yet, and every intermediate: `layer_<i>` for each layer of the config,
+    `map` [N, T', (H', W',) C'], which is the last of them, and `tokens`.
+    """
+
+    layers: tuple[tuple[Any, ...], ...]
+    config: FrozenConfigDict
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
+        out = {}
+        x = x.astype(self.config.dtype)
+        for i, (kind, *args) in enumerate(self.layers):
+            if kind == "pool":
+                kernel, strides = args
+                x = average_pool(x, kernel, strides)
+            else:
+                x = self._conv_layer(i, *args)(x, train)
+            out[f"layer_{i}"] = x
+        out["map"] = x
+        space = tuple(range(2, x.ndim - 1))
+        x = x.mean(axis=space, dtype=jnp.float32).astype(x.dtype)
+        x = nn.Dense(self.config.hidden_size, dtype=x.dtype, name="fc")(x)
+        out["tokens"] = x
+        return x, out
+
+    def _conv_layer(self, index: int, features: int, kernel: tuple[int, ...], strides: tuple[int, ...]) -> ConvLayer:
+        remat = self.config.remat == "encoders" or (self.config.remat == "stem" and index == 0)
+        layer = nn.remat(ConvLayer, static_argnums=(2,)) if remat else ConvLayer
+        return layer(features, kernel, strides, self.config, name=f"layer_{index}")

@@ -1,0 +1,222 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import FrozenConfigDict
+
+from cmav import config as cmav_config
+from cmav.errors import UserError
+from cmav.models.avs_net import AvsNet, scale_frames, scale_samples
+from tests import tiny_config
+
+RATES = dict(frame_rate=10.0, sample_rate=1000)
+B, K, T, S, SIZE = 2, 3, 20, 2000, 16
+
+
+def make_net(**settings):
+    model = tiny_config.get_config().model
+    model.update(settings)
+    return AvsNet(FrozenConfigDict(model))
+
+
+@functools.cache
+def inputs():
+    rng = np.random.default_rng(0)
+    video = rng.integers(0, 256, (B, T, SIZE, SIZE, 3)).astype(np.uint8)
+    audio = rng.integers(-8000, 8000, (B, K, S, 2)).astype(np.int16)
+    return video, audio
+
+
+@functools.cache
+def variables_of(net):
+    """Fresh variables, with BatchNorm statistics that are not just 0 and 1."""
+    variables = jax.jit(functools.partial(net.init, train=False, **RATES))(jax.random.key(0), *inputs())
+    stats = jax.tree.map(lambda s: s + 0.1 * jnp.arange(s.size), variables["batch_stats"])
+    return {**variables, "batch_stats": stats}
+
+
+def predict(net, video, audio, variables=None, **rates):
+    apply = jax.jit(functools.partial(net.apply, train=False, **{**RATES, **rates}))
+    return apply(variables or variables_of(net), video, audio)
+
+
+def loss_and_gradients(net, variables):
+    def loss(params):
+        (logits, _), changed = net.apply(
+            {**variables, "params": params}, *inputs(), train=True, mutable=["batch_stats"], **RATES
+        )
+        return (logits * jnp.arange(1.0, 1 + K)).sum(), changed
+
+    return jax.jit(jax.value_and_grad(loss, has_aux=True))(variables["params"])
+
+
+def assert_close(a, b, **tolerance):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **tolerance), a, b)
+
+
+def test_every_documented_output_has_its_shape():
+    net = make_net()
+    logits, out = predict(net, *inputs())
+    size, heads = net.config.hidden_size, net.config.num_heads
+    n, m = 10, 13
+    shapes = {
+        "video/layer_0": (B, T, 8, 8, 8),
+        "video/layer_1": (B, T, 4, 4, 8),
+        "video/layer_2": (B, n, 2, 2, 16),
+        "video/map": (B, n, 2, 2, 16),
+        "video/tokens": (B, n, size),
+        "video/times": (n,),
+        "video/features": (B, K, m, size),  # The guided block took the audio's queries.
+        "audio/layer_0": (B, K, 400, 8),
+        "audio/layer_1": (B, K, 100, 16),
+        "audio/layer_2": (B, K, 25, 16),
+        "audio/layer_3": (B, K, m, 16),
+        "audio/map": (B, K, m, 16),
+        "audio/tokens": (B, K, m, size),
+        "audio/times": (m,),
+        "audio/features": (B, K, n, size),
+        "co_attention/0/video/guided": (B, K, m, size),
+        "co_attention/0/video/guided/weights": (B, K, heads, m, n),
+        "co_attention/0/video/self": (B, K, m, size),
+        "co_attention/0/video/self/weights": (B, K, heads, m, m),
+        "co_attention/0/audio/guided": (B, K, n, size),
+        "co_attention/0/audio/guided/weights": (B, K, heads, n, m),
+        "co_attention/0/audio/self": (B, K, n, size),
+        "co_attention/0/audio/self/weights": (B, K, heads, n, n),
+        "fusion/hidden": (B, K, 32),
+    }
+    assert {key: x.shape for key, x in out.items()} == shapes
+    assert logits.shape == (B, K) and logits.dtype == jnp.float32
+    np.testing.assert_allclose(out["co_attention/0/video/guided/weights"].sum(axis=-1), 1, atol=1e-5)
+
+
+def test_parameters_are_named_subtrees():
+    params = variables_of(make_net())["params"]
+    assert set(params) == {"backbone", "head"}
+    assert set(params["backbone"]) == {"video_encoder", "audio_encoder", "co_attention"}
+    assert set(params["backbone"]["co_attention"]) == {
+        "0_video_guided",
+        "0_audio_guided",
+        "0_video_self",
+        "0_audio_self",
+    }
+
+
+@pytest.mark.parametrize("attention", ["cma", "aga", "vga"])
+def test_the_papers_network_has_15m_parameters(attention):
+    model = cmav_config.get_default().model
+    model.attention = attention
+    video = jax.ShapeDtypeStruct((1, 32, 224, 224, 3), jnp.uint8)
+    audio = jax.ShapeDtypeStruct((1, 2, 88_200, 2), jnp.int16)
+    init = functools.partial(AvsNet(FrozenConfigDict(model)).init, train=False, frame_rate=7.5, sample_rate=21_000)
+    variables = jax.eval_shape(init, jax.random.key(0), video, audio)
+    assert 14.5e6 <= sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) <= 15.5e6
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+
+
+def test_audios_at_once_equal_each_by_itself():
+    net = make_net()
+    video, audio = inputs()
+    logits, out = predict(net, video, audio)
+    for k in range(K):
+        alone, out_alone = predict(net, video, audio[:, k : k + 1])
+        np.testing.assert_allclose(alone[:, 0], logits[:, k], atol=1e-5)
+        for key in ("audio/features", "video/features", "co_attention/0/video/self/weights"):
+            np.testing.assert_allclose(out_alone[key][:, 0], out[key][:, k], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("attention", "video_sees_audio", "audio_sees_video"),
+    [("cma", True, True), ("aga", True, False), ("vga", False, True)],
+)
+def test_which_stream_sees_which(attention, video_sees_audio, audio_sees_video):
+    net = make_net(attention=attention, depth=2)
+    video, audio = inputs()
+    _, out = predict(net, video, audio)
+    _, other_audio = predict(net, video, audio[:, ::-1].copy())
+    _, other_video = predict(net, 255 - video, audio)
+
+    def changes(key, other):
+        return bool(jnp.abs(other[key] - out[key]).max() > 1e-3)
+
+    assert changes("audio/features", other_audio) and changes("video/features", other_video)
+    assert changes("video/features", other_audio) == video_sees_audio
+    assert changes("audio/features", other_video) == audio_sees_video
+
+
+def test_remat_changes_neither_values_nor_names():
+    variables = variables_of(make_net(remat="none"))
+    (loss, stats), gradients = loss_and_gradients(make_net(remat="none"), variables)
+    for remat in ("stem", "encoders"):
+        net = make_net(remat=remat)
+        assert jax.tree.structure(variables_of(net)) == jax.tree.structure(variables)
+        (other_loss, other_stats), other_gradients = loss_and_gradients(net, variables)
+        np.testing.assert_allclose(other_loss, loss, rtol=1e-5)
+        assert_close(other_stats, stats, rtol=1e-5, atol=1e-6)
+        assert_close(other_gradients, gradients, rtol=1e-3, atol=1e-3)
+
+
+def test_lowerings_give_one_network():
+    variables = variables_of(make_net())
+    logits = {low: predict(make_net(conv_lowering=low), *inputs(), variables)[0] for low in ("native", "folded_taps")}
+    np.testing.assert_allclose(logits["native"], logits["folded_taps"], atol=1e-4)
+
+
+def test_bfloat16_is_near_float32_and_its_state_is_float32():
+    variables = variables_of(make_net())
+    logits, _ = predict(make_net(), *inputs(), variables)
+    low, out = predict(make_net(dtype="bfloat16"), *inputs(), variables)
+    assert out["video/map"].dtype == out["audio/features"].dtype == jnp.bfloat16
+    assert low.dtype == jnp.float32
+    np.testing.assert_allclose(low, logits, atol=0.1 * float(jnp.abs(logits).max()))
+    (_, stats), gradients = loss_and_gradients(make_net(dtype="bfloat16"), variables)
+    assert {leaf.dtype for leaf in jax.tree.leaves((stats, gradients))} == {jnp.dtype("float32")}
+
+
+def test_batch_norm_learns_its_statistics_in_training_only():
+    net = make_net()
+    variables = variables_of(net)
+    (_, changed), _ = loss_and_gradients(net, variables)
+    old = variables["batch_stats"]["backbone"]["video_encoder"]["layer_0"]["norm"]["mean"]
+    new = changed["batch_stats"]["backbone"]["video_encoder"]["layer_0"]["norm"]["mean"]
+    kernel = variables["params"]["backbone"]["video_encoder"]["layer_0"]["kernel"]
+    y = jax.lax.conv_general_dilated(
+        scale_frames(inputs()[0]), kernel, (1, 2, 2), "SAME", dimension_numbers=("NDHWC", "DHWIO", "NDHWC")
+    )
+    momentum = net.config.batch_norm_momentum
+    np.testing.assert_allclose(new, momentum * old + (1 - momentum) * y.mean(axis=(0, 1, 2, 3)), atol=1e-5)
+
+
+@pytest.mark.parametrize("positions", ["seconds", "learned", "none"])
+def test_weights_of_one_frame_rate_fit_another(positions):
+    net = make_net(positions=positions)
+    video, audio = inputs()
+    slow, out = predict(net, video[:, ::2], audio, frame_rate=5.0)
+    assert out["video/tokens"].shape[1] == 5 and slow.shape == (B, K)
+
+
+def test_inputs_are_scaled():
+    np.testing.assert_allclose(scale_frames(np.array([0, 255], np.uint8)), [-1, 1])
+    samples = np.array([-32768, -328, 0, 3277], np.int16)
+    x = samples / 32768
+    np.testing.assert_allclose(scale_samples(samples, "none"), x, atol=1e-6)
+    expected = np.sign(x) * np.log(1 + 255 * np.abs(x)) / np.log(256)
+    np.testing.assert_allclose(scale_samples(samples, "mu_law"), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (dict(attention="cam"), "config.model.attention='cam'.*cma, aga, vga"),
+        (dict(dtype="float64"), "config.model.dtype='float64'"),
+        (dict(num_heads=5), "multiple of config.model.num_heads=5"),
+        (dict(audio_layers=(("conv", 8, (3,)),)), r"config.model.audio_layers\[0\].*is not a layer"),
+        (dict(video_layers=(("pool", (3, 3), (1, 1)),)), r"config.model.video_layers\[0\].*3 positive"),
+    ],
+)
+def test_mistakes_are_named(settings, message):
+    with pytest.raises(UserError, match=message):
+        jax.eval_shape(functools.partial(make_net(**settings).init, train=False, **RATES), jax.random.key(0), *inputs())

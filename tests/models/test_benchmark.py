@@ -1,0 +1,45 @@
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+from ml_collections import FrozenConfigDict
+
+from cmav.models import benchmark
+from cmav.models.conv import LOWERINGS
+from cmav.models.encoders import Encoder
+from tests import tiny_config
+
+
+def test_shapes_are_those_of_the_encoder():
+    model = FrozenConfigDict(tiny_config.get_config().model)
+    video = jax.ShapeDtypeStruct((2, 20, 16, 16, 3), jnp.float32)
+    encoder = Encoder(model.video_layers, model)
+    (_, out), variables = jax.eval_shape(lambda x: encoder.init_with_output(jax.random.key(0), x, train=False), video)
+    inputs = {0: video.shape, 2: out["layer_1"].shape}
+    convolutions = list(benchmark.video_convolutions(model, batch=2, frames=20, size=16))
+    assert [layer for layer, *_ in convolutions] == [0, 2]
+    for layer, shape, kernel_shape, strides in convolutions:
+        assert shape == inputs[layer]
+        assert kernel_shape == variables["params"][f"layer_{layer}"]["kernel"].shape
+        assert strides == model.video_layers[layer][3]
+
+
+def test_relative_error_is_the_worst_of_the_leaves():
+    reference = [jnp.array([10.0, -20.0]), jnp.array([1.0])]
+    assert benchmark.relative_error([jnp.array([10.0, -19.0]), jnp.array([1.1])], reference) == pytest.approx(0.1)
+
+
+def test_prints_a_row_for_each_lowering():
+    args = ["--config=tests/tiny_config.py", "--frames=4", "--size=8", "--repeats=1"]
+    run = subprocess.run(
+        [sys.executable, "-m", "cmav.models.benchmark", *args], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    rows = [line.split() for line in run.stdout.splitlines()[2:]]
+    assert [row[:2] for row in rows] == [[layer, name] for layer in ("0", "2") for name in LOWERINGS]
+    for _, name, *numbers in rows:
+        *times, error = map(float, numbers)
+        assert min(times) > 0 and error < 1e-4
+        assert name != "native" or (times[1], times[3], error) == (1.0, 1.0, 0.0)

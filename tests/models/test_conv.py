@@ -1,0 +1,79 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cmav.models import conv
+from tests.models import reference
+
+# (frames, height, width), kernel, strides: odd and even sizes, kernels longer than an axis, strides without overlap.
+CASES = {
+    "stem": ((4, 9, 8), (5, 7, 7), (1, 1, 1)),
+    "halving": ((6, 7, 8), (3, 3, 3), (2, 2, 2)),
+    "one_frame": ((1, 5, 5), (3, 3, 3), (2, 2, 2)),
+    "uneven": ((5, 11, 6), (2, 1, 3), (1, 2, 3)),
+    "skipping": ((5, 9, 7), (1, 2, 1), (2, 4, 2)),
+}
+
+
+def _arrays(axes, kernel, strides, cin=3, cout=4, batch=2):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(batch, *axes, cin))
+    weights = rng.normal(size=(*kernel, cin, cout))
+    dy = rng.normal(size=reference.conv(x, weights, strides).shape)
+    return x, weights, dy
+
+
+def _value_and_gradients(function, x, weights, dy):
+    y, backward = jax.vjp(function, *(jnp.asarray(a, jnp.float32) for a in (x, weights)))
+    return y, *backward(jnp.asarray(dy, jnp.float32))
+
+
+@pytest.mark.parametrize("band_bytes", [1, 20_000, conv.BAND_BYTES])
+@pytest.mark.parametrize("case", CASES)
+def test_every_lowering_agrees_with_plain_loops(case, band_bytes, monkeypatch):
+    axes, kernel, strides = CASES[case]
+    x, weights, dy = _arrays(axes, kernel, strides)
+    expected = (reference.conv(x, weights, strides), *reference.conv_gradients(x, weights, strides, dy))
+    monkeypatch.setattr(conv, "BAND_BYTES", band_bytes)
+    # Only the last one has bands: the others need no second and third run.
+    lowerings = conv.LOWERINGS if band_bytes == conv.BAND_BYTES else ("folded_taps",)
+    for lowering in lowerings:
+        result = _value_and_gradients(lambda x, w, low=lowering: conv.conv3d(x, w, strides, low), x, weights, dy)
+        for name, got, want in zip(("value", "dx", "dkernel"), result, expected, strict=True):
+            np.testing.assert_allclose(got, want, atol=2e-4, err_msg=f"{lowering}: {name}")
+
+
+@pytest.mark.parametrize(("length", "size", "stride"), [(30, 15, 4), (17, 65, 4), (8, 3, 1), (9, 2, 3)])
+def test_conv1d_agrees_with_plain_loops(length, size, stride):
+    x, weights, dy = _arrays((length,), (size,), (stride,))
+    expected = (reference.conv(x, weights, (stride,)), *reference.conv_gradients(x, weights, (stride,), dy))
+    result = _value_and_gradients(lambda x, w: conv.conv1d(x, w, (stride,)), x, weights, dy)
+    for got, want in zip(result, expected, strict=True):
+        np.testing.assert_allclose(got, want, atol=2e-4)
+
+
+@pytest.mark.parametrize("lowering", conv.LOWERINGS)
+def test_bfloat16_stays_near_float64_and_kernels_get_float32_gradients(lowering):
+    strides = (2, 2, 2)
+    x, weights, dy = _arrays((4, 8, 8), (3, 3, 3), strides)
+    y, backward = jax.vjp(
+        lambda x, w: conv.conv3d(x, w, strides, lowering),
+        jnp.asarray(x, jnp.bfloat16),
+        jnp.asarray(weights, jnp.float32),
+    )
+    dx, dkernel = backward(jnp.asarray(dy, jnp.bfloat16))
+    assert (y.dtype, dx.dtype, dkernel.dtype) == (jnp.bfloat16, jnp.bfloat16, jnp.float32)
+    expected = (reference.conv(x, weights, strides), *reference.conv_gradients(x, weights, strides, dy))
+    for got, want in zip((y, dx, dkernel), expected, strict=True):
+        assert np.abs(np.asarray(got, np.float64) - want).max() < 0.02 * np.abs(want).max()
+
+
+def test_auto_is_what_the_table_says_for_this_backend():
+    x, weights, _ = _arrays((4, 6, 6), (3, 3, 3), (1, 1, 1))
+    text = {
+        lowering: str(jax.make_jaxpr(lambda x, w, low=lowering: conv.conv3d(x, w, (1, 1, 1), low))(x, weights))
+        for lowering in ("auto", *conv.LOWERINGS)
+    }
+    assert text["auto"] == text[conv.LOWERING_BY_BACKEND[jax.default_backend()]]
+    assert text["native"] != text["folded"]
