@@ -19,10 +19,11 @@ lint: .venv/installed-test
 	$(BIN)/ruff check .
 
 $(DEMO)/videos/manifest.csv: | .venv/installed
-	$(BIN)/python data_prep/synthesize_videos.py --out $(DEMO)/videos --num_videos $(DEMO_VIDEOS) --seed 0
+	$(BIN)/python data_prep/synthesize_videos.py --out $(DEMO)/videos --num_videos $(DEMO_VIDEOS) --seed 0 \
+	  --num_sources 1-2 --distractors 0-1
 
 $(DEMO)/shards/index-validation.npy: $(DEMO)/videos/manifest.csv
-	$(BIN)/python data_prep/build_tfrecords.py --videos $< --out $(DEMO)/shards
+	$(BIN)/python data_prep/build_tfrecords.py --videos $< --out $(DEMO)/shards --size 48 --frame_rate 10 --sample_rate 8000
 
 # An install that was cut off leaves no mark, and is done again.
 .venv/installed: pyproject.toml constraints.txt

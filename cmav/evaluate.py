@@ -31,6 +31,7 @@ def evaluate(
     from cmav import train
     from cmav.checkpoint import Checkpoints
     from cmav.evals import make_evaluators
+    from cmav.phases import phase_of
     from cmav.tasks import make_task
 
     if not (workdir / "checkpoints").is_dir():
@@ -48,7 +49,7 @@ def evaluate(
     items, metadata = restored
     state = state.replace(**items)
     # Tokens and frames are those of the phase that the checkpoint comes from.
-    task = make_task(config, train.phase_of(config, metadata["step"]).settings)
+    task = make_task(config, phase_of(config, metadata["step"]).settings)
     metrics = {"step": metadata["step"]}
     for name, evaluator in make_evaluators(config, task, mesh, split).items():
         metrics |= {f"{name}/{key}": value for key, value in evaluator.run(state)}

@@ -4,7 +4,6 @@ The loop keeps two batches in flight to the devices and reads the metrics of ste
 that neither the pipeline nor the host holds the devices up.
 """
 
-import dataclasses
 import functools
 import json
 import math
@@ -30,6 +29,7 @@ from cmav.data.pipeline import Loader
 from cmav.errors import UserError
 from cmav.evals import make_evaluators
 from cmav.optim import make_optimizer, make_schedule
+from cmav.phases import Phase, list_phases
 from cmav.progress import Progress
 from cmav.tasks import Batch, Metrics, Task, make_task
 
@@ -54,38 +54,6 @@ class TrainState:
     def items(self) -> dict[str, Any]:
         """What a checkpoint holds; its number is the step."""
         return {"params": self.params, "model_state": self.model_state, "opt_state": self.opt_state}
-
-
-@dataclasses.dataclass(frozen=True)
-class Phase:
-    """One of `config.phases`, and where it lies in the whole of training."""
-
-    settings: Mapping[str, Any]
-    first_step: int
-    first_example: int  # examples that the phases before it used up
-
-    @property
-    def last_step(self) -> int:
-        return self.first_step + self.settings["steps"]
-
-    def example_at(self, step: int) -> int:
-        return self.first_example + (step - self.first_step) * self.settings["batch_size"]
-
-
-def list_phases(config: ConfigDict) -> list[Phase]:
-    """The phases in order. Which examples step s sees is a function of the config and s alone."""
-    phases, step, example = [], 0, 0
-    for settings in config.phases:
-        phases.append(Phase(settings, step, example))
-        step += settings["steps"]
-        example += settings["steps"] * settings["batch_size"]
-    return phases
-
-
-def phase_of(config: ConfigDict, step: int) -> Phase:
-    """The phase that a network of `step` steps was last trained in."""
-    phases = list_phases(config)
-    return next((phase for phase in phases if step <= phase.last_step), phases[-1])
 
 
 def create_state(task: Task, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh) -> TrainState:
@@ -260,11 +228,14 @@ class Trainer:
           NonFiniteLossError: names the step, the learning rate, the clips and the checkpoint to go back to.
         """
         metrics = jax.device_get(metrics)
-        if not math.isfinite(metrics["loss"]):
+        loss, grad_norm = metrics["loss"], metrics["grad_norm"]
+        # The gradient too: it is what spoils the parameters, a step before the loss shows it.
+        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
             clips = b", ".join(host_batch["clip_id"].tolist()).decode(errors="replace")
             saved = self.checkpoints.steps()
             raise NonFiniteLossError(
-                f"the loss of step {step} is {metrics['loss']}, at learning rate {float(self.schedule(step - 1)):g}.\n"
+                f"the loss of step {step} is {loss:g} and its gradient's norm {grad_norm:g}, "
+                f"at learning rate {float(self.schedule(step - 1)):g}.\n"
                 f"Clips of the batch: {clips}\n"
                 f"Last good checkpoint: {f'step {saved[-1]} in {self.workdir}' if saved else 'none yet'}.\n"
                 "Try a smaller config.optim.learning_rate, config.optim.warmup_steps, or config.optim.clip_norm."

@@ -18,7 +18,7 @@ def get_config():
     config.data.sample_rate = 8_000
     config.data.crop_size = 40
     config.data.flip = True
-    config.phases = (dict(frame_rate=10.0, batch_size=16, steps=800),)
+    config.phases = (dict(frame_rate=10.0, batch_size=16, steps=700),)
 
     config.model.video_layers = (
         ("conv", 24, (3, 5, 5), (1, 4, 4)),
@@ -42,9 +42,9 @@ def get_config():
     config.model.dtype = "float32"
     config.model.remat = "none"
     config.optim.name = "adam"
-    config.optim.learning_rate = 1e-3
+    config.optim.learning_rate = 5e-4
     config.optim.schedule = "cosine"
-    config.optim.warmup_steps = 50
+    config.optim.warmup_steps = 100
     config.loss.alignment_weight = 0.5
     config.log_every = 20
     config.checkpoint.every = 200

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from cmav import evaluate, summary, train
+from cmav import evaluate, phases, summary, train
 from cmav.checkpoint import Checkpoints
 from cmav.data import pipeline
 from cmav.errors import UserError
@@ -46,10 +46,10 @@ def assert_same(left, right):
 
 def test_phases_walk_steps_and_examples(config):
     config.phases = (dict(frame_rate=5, batch_size=4, steps=10), dict(frame_rate=10, batch_size=2, steps=5))
-    first, second = train.list_phases(config)
+    first, second = phases.list_phases(config)
     assert (first.first_step, first.last_step, first.example_at(10)) == (0, 10, 40)
     assert (second.first_step, second.last_step, second.example_at(12)) == (10, 15, 44)
-    assert [train.phase_of(config, step) for step in (0, 10, 11, 15)] == [first, first, second, second]
+    assert [phases.phase_of(config, step) for step in (0, 10, 11, 15)] == [first, first, second, second]
 
 
 def test_a_run_leaves_what_one_needs(config, tmp_path):
@@ -70,6 +70,8 @@ def test_one_step_of_the_papers_config_shrunken(config, tmp_path):
     paper = avs_cma.get_config()
     for key in ("dir", "stored_frame_rate", "sample_rate", "clip_seconds", "crop_size", "shift_seconds"):
         paper.data[key] = config.data[key]
+    for key in ("video_layers", "audio_layers", "hidden_size", "mlp_size"):
+        paper.model[key] = config.model[key]
     paper.phases = (dict(frame_rate=10.0, batch_size=2, steps=1),)
     paper.evals.pretext.batch_size = 4
     state = train.train(paper, str(tmp_path))
