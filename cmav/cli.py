@@ -36,15 +36,21 @@ def read_config(holder: flags.FlagHolder) -> ConfigDict:
     """Returns the parsed config.
 
     Raises:
-      UserError: where no --config was given.
+      UserError: where no --config was given, or the file cannot be read.
     """
-    if holder.value is None:
+    config = holder.value
+    try:
+        _ = config and config.task  # In the place of a file that could not be read is an object that raises when used.
+    except OSError as error:
+        path = config_flags.get_config_filename(flags.FLAGS["config"])
+        raise UserError(f"--config={path} cannot be read: {str(error).splitlines()[-1].strip()}") from error
+    if config is None:
         raise UserError(
             "no --config given. Examples:\n"
             "  --config=configs/demo.py      a small network on synthesized videos, minutes on two cores\n"
             "  --config=configs/avs_cma.py   the paper's network"
         )
-    return holder.value
+    return config
 
 
 def workdir() -> str:
@@ -58,7 +64,9 @@ def workdir() -> str:
 
 def run(main: Callable[[], int | None]) -> None:
     """Runs a command: parses flags, calls `main()`. A `UserError` is printed as it is, and the exit status is 1."""
+    # TensorFlow only reads data here. Its greetings, of which oneDNN's cannot be had quiet otherwise, would bury ours.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     logging.set_verbosity(logging.INFO)
     logging.get_absl_handler().addFilter(_only_warnings_from_libraries)
     app.run(lambda _: _exit_on_user_error(main), flags_parser=_parse_flags)
@@ -95,5 +103,7 @@ def _refuse(message: str) -> None:
 
 def _only_warnings_from_libraries(record) -> bool:
     """Orbax and others log every step of theirs at INFO, which buries the progress that one looks for."""
-    chatty = any(f"{os.sep}{name}{os.sep}" in record.pathname for name in ("orbax", "jax", "tensorflow_datasets"))
+    chatty = any(
+        f"{os.sep}{name}{os.sep}" in record.pathname for name in ("orbax", "jax", "tensorboard", "tensorflow_datasets")
+    )
     return not chatty or record.levelno >= logging.converter.absl_to_standard(logging.WARNING)

@@ -91,10 +91,10 @@ class SplitIndex:
         if not tf.io.gfile.exists(path):
             splits = ", ".join(list_splits(folder)) or "none"
             raise DatasetError(
-                f"no split {split!r} in the dataset folder {folder!r} (finished splits there: {splits}).\n"
-                "Build it with: python data_prep/build_tfrecords.py --videos DIR_OR_CSV "
+                f"no split {split!r} in {folder!r} (finished splits: {splits}); $CMAV_DATA names another folder.\n"
+                "From your videos: python data_prep/build_tfrecords.py --videos DIR_OR_CSV "
                 f"--out {folder} --split {split}\n"
-                "or point config.data.dir (or $CMAV_DATA) to another folder."
+                "No videos? python data_prep/synthesize_videos.py --out videos --num_videos 200 makes some first."
             )
         try:
             with tf.io.gfile.GFile(path, "rb") as file:

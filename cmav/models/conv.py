@@ -106,10 +106,10 @@ def _kernel_gradient(x: jax.Array, dy: jax.Array, kernel_shape: tuple[int, ...],
     channels = kt * cin
     rows_in_cache = max(1, BAND_BYTES // (4 * kh * kw * channels * width))
 
-    folded = _fold_time(x, kt, strides[0])
-    images = folded.reshape(-1, *folded.shape[2:]).transpose(3, 0, 1, 2)
+    images = _fold_time(x, kt, strides[0])
+    images = images.reshape(-1, *images.shape[2:])
     dy = dy.reshape(-1, *dy.shape[2:])
-    num_images = len(dy)
+    num_images = len(images)
     num_bands, rows = _split(height, rows_in_cache)  # of each image
     num_groups, group = _split(num_images, rows_in_cache // height or 1)  # of images
 
@@ -117,16 +117,15 @@ def _kernel_gradient(x: jax.Array, dy: jax.Array, kernel_shape: tuple[int, ...],
     extra_rows, extra_images = num_bands * rows - height, num_groups * group - num_images
     top, bottom = same_padding(x.shape[2], kh, stride_h)
     padding_h, padding_w = (top, bottom + extra_rows * stride_h), same_padding(x.shape[3], kw, stride_w)
-    images = jnp.pad(images, ((0, 0), (0, extra_images), padding_h, padding_w))
+    images = jnp.pad(images, ((0, extra_images), padding_h, padding_w, (0, 0)))
     dy = jnp.pad(dy, ((0, extra_images), (0, extra_rows), (0, 0), (0, 0)))
 
-    images = images.reshape(channels, num_groups, group, *images.shape[2:])
+    images = images.reshape(num_groups, group, *images.shape[1:]).transpose(0, 4, 1, 2, 3)
+    starts = [band * rows * stride_h for band in range(num_bands)]
     band_height = (rows - 1) * stride_h + kh
-    bands = [
-        images[:, :, :, start : start + band_height] for start in range(0, num_bands * rows * stride_h, rows * stride_h)
-    ]
-    bands = jnp.stack(bands).swapaxes(1, 2)  # [bands, groups, channels, group, rows, width]
-    dy = dy.reshape(num_groups, group, num_bands, rows, width, cout).transpose(2, 0, 1, 3, 4, 5)
+    # [groups, bands, channels, group, height, width]
+    bands = jnp.stack([images[:, :, :, start : start + band_height] for start in starts], axis=1)
+    dy = dy.reshape(num_groups, group, num_bands, rows, width, cout).swapaxes(1, 2)
 
     def add_band(gradient, band_and_dy):
         band, dy_PxO = (a.astype(jnp.float32) for a in band_and_dy)
@@ -137,7 +136,7 @@ def _kernel_gradient(x: jax.Array, dy: jax.Array, kernel_shape: tuple[int, ...],
     gradient, _ = lax.scan(
         add_band,
         jnp.zeros((kh * kw * channels, cout), jnp.float32),
-        (bands.reshape(-1, *bands.shape[2:]), dy.reshape(num_bands * num_groups, -1, cout)),
+        (bands.reshape(-1, *bands.shape[2:]), dy.reshape(num_groups * num_bands, -1, cout)),
     )
     return gradient.reshape(kh, kw, kt, cin, cout).transpose(2, 0, 1, 3, 4)
 

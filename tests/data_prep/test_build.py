@@ -120,7 +120,7 @@ def test_killed_it_continues_and_ends_with_the_same_bytes(videos, built, tmp_pat
     # One after the other, so that the kill falls between the first shard and the last.
     command = [sys.executable, str(ROOT / "data_prep/build_tfrecords.py"), "--videos", str(videos), "--out", str(out)]
     process = subprocess.Popen([*command, *FLAGS], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not list(out.glob("build/train/shard-*.json")) and time.monotonic() < deadline:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
