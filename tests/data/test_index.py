@@ -48,7 +48,7 @@ def test_a_split_that_is_not_there_names_those_that_are(split):
 def test_a_folder_that_is_not_there(tmp_path):
     folder = str(tmp_path / "nowhere")
     assert index.list_splits(folder) == []
-    with pytest.raises(index.DatasetError, match="finished splits there: none"):
+    with pytest.raises(index.DatasetError, match="finished splits: none"):
         index.SplitIndex.load(folder, "train")
 
 
