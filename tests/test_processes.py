@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -52,6 +53,16 @@ def finish(process: subprocess.Popen) -> str:
     return output
 
 
+def wait_for(condition: Callable[[], bool], processes: Sequence[subprocess.Popen]) -> None:
+    """Waits until something is so, as long as all processes live."""
+    deadline = time.monotonic() + 200
+    while not condition():
+        for process in processes:
+            assert process.poll() is None, process.communicate()[0][-3000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
 def final_params(data_dir, workdir) -> dict:
     config = tiny_config.get_config()
     config.data.dir = str(data_dir)
@@ -71,11 +82,9 @@ def test_killed_and_started_again_ends_bit_for_bit_the_same(data_dir, tmp_path):
     parts = tmp_path / "parts"
     for kill_after in (2, 8):  # within the first phase, and within the second
         process = start(data_dir, *command, f"--workdir={parts}")
-        deadline = time.monotonic() + 200
         # At one checkpoint a step a save is under way nearly always, and the kill falls into one.
-        while not any((parts / "checkpoints" / str(step)).exists() for step in range(kill_after, 13)):
-            assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0][-3000:]
-            time.sleep(0.005)
+        later = [parts / "checkpoints" / str(step) for step in range(kill_after, 13)]
+        wait_for(lambda later=later: any(path.exists() for path in later), [process])
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert Checkpoints(str(parts)).steps()[-1] < 12
@@ -98,6 +107,29 @@ def open_mpi_job() -> str:
     raise RuntimeError("no free port above 61440")
 
 
+def open_mpi_rank(rank: int, job: str) -> dict[str, str]:
+    """The environment in which mpirun starts a process: two of them, on this machine."""
+    return {
+        "OMPI_COMM_WORLD_SIZE": "2",
+        "OMPI_COMM_WORLD_RANK": str(rank),
+        "OMPI_COMM_WORLD_LOCAL_RANK": str(rank),
+        "OMPI_MCA_orte_hnp_uri": f"{job}.0;tcp://127.0.0.1:1",
+    }
+
+
+def test_sigterm_to_one_process_saves_one_step_of_all(data_dir, tmp_path):
+    command = ["-m", "cmav.main", "--config=tests/tiny_config.py", f"--workdir={tmp_path}"]
+    endless = ["--config.phases[1].steps=100000", "--config.checkpoint.every=20"]
+    job = open_mpi_job()
+    processes = [start(data_dir, *command, *endless, **open_mpi_rank(rank, job)) for rank in range(2)]
+    wait_for(lambda: (tmp_path / "checkpoints" / "20").exists(), processes)
+    processes[1].send_signal(signal.SIGTERM)
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [143, 143], outputs
+    last = Checkpoints(str(tmp_path)).steps()[-1]
+    assert all(f"saved step {last} " in output for output in outputs)
+
+
 def test_any_number_of_devices_and_processes_gives_the_same_batches_and_losses(data_dir, tmp_path):
     def record(name, **options):
         out = tmp_path / f"{name}.json"
@@ -111,11 +143,8 @@ def test_any_number_of_devices_and_processes_gives_the_same_batches_and_losses(d
     one = read(*record("one"))
     eight = read(*record("eight", devices=8))
     # Two processes, found in Open MPI's environment as under mpirun.
-    mpi = {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_MCA_orte_hnp_uri": f"{open_mpi_job()}.0;tcp://127.0.0.1:1"}
-    ranks = [
-        record(f"two-{rank}", devices=2, OMPI_COMM_WORLD_RANK=str(rank), OMPI_COMM_WORLD_LOCAL_RANK=str(rank), **mpi)
-        for rank in range(2)
-    ]
+    job = open_mpi_job()
+    ranks = [record(f"two-{rank}", devices=2, **open_mpi_rank(rank, job)) for rank in range(2)]
     first, second = (read(*rank) for rank in ranks)
     assert [run["devices"] for run in (one, eight, first)] == [1, 8, 4]
     assert first["processes"] == 2
