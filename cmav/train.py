@@ -25,7 +25,7 @@ from ml_collections import ConfigDict
 from cmav import distributed, summary
 from cmav.checkpoint import Checkpoints
 from cmav.data.index import SplitIndex
-from cmav.data.pipeline import Loader
+from cmav.data.pipeline import make_loader
 from cmav.errors import UserError
 from cmav.evals import make_evaluators
 from cmav.optim import make_optimizer, make_schedule
@@ -203,15 +203,8 @@ class Trainer:
         return state
 
     def _batches(self, phase: Phase, task: Task, first_step: int) -> Iterator[tuple[dict, dict]]:
-        data, batch_size = self.config.data, phase.settings["batch_size"]
-        loader = Loader(
-            self.index,
-            functools.partial(task.make_example, train=True),
-            task.usable_records(self.index),
-            data.max_bad_fraction,
-            data.num_threads,
-            data.prefetch_batches,
-        )
+        batch_size = phase.settings["batch_size"]
+        loader = make_loader(self.index, task, self.config.data, train=True)
         batches = loader.train_batches(
             seed=self.config.seed,
             first_example=phase.example_at(first_step),

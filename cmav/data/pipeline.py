@@ -13,14 +13,17 @@ an error of that record alone.
 import collections
 import concurrent.futures
 import dataclasses
+import functools
 import itertools
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
+from ml_collections import ConfigDict
 
 from cmav.data import schema
 from cmav.data.index import DAMAGE, DatasetError, SplitIndex
@@ -212,6 +215,18 @@ class Loader:
             shape = (num_rows, *value.shape)
             batch[key] = np.full(shape, b"", object) if value.dtype == tf.string else np.zeros(shape, value.dtype.name)
         return batch
+
+
+def make_loader(index: SplitIndex, task: Any, data: ConfigDict, *, train: bool) -> Loader:
+    """Makes a `cmav.tasks.Task`'s examples from the records of a split that it can use, as `config.data` says."""
+    return Loader(
+        index,
+        functools.partial(task.make_example, train=train),
+        task.usable_records(index),
+        data.max_bad_fraction,
+        data.num_threads,
+        data.prefetch_batches,
+    )
 
 
 def _finished(batch: dict[str, np.ndarray], filled: list[concurrent.futures.Future]) -> dict[str, np.ndarray]:

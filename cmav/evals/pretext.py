@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from cmav import distributed
 from cmav.data.index import SplitIndex
-from cmav.data.pipeline import Loader
+from cmav.data.pipeline import make_loader
 from cmav.evals import figures
 from cmav.tasks.avs import is_correct
 
@@ -58,14 +58,7 @@ class PretextEvaluator:
     def __init__(self, config: ConfigDict, data: ConfigDict, task: Any, mesh: Mesh, split: str):
         self._config, self._mesh, self._split = config, mesh, split
         self._index = SplitIndex.load(data.dir, split)
-        self._loader = Loader(
-            self._index,
-            functools.partial(task.make_example, train=False),
-            task.usable_records(self._index),
-            data.max_bad_fraction,
-            data.num_threads,
-            data.prefetch_batches,
-        )
+        self._loader = make_loader(self._index, task, data, train=False)
         self._answer = jax.jit(functools.partial(_answer, task=task), out_shardings=distributed.replicated(mesh))
         self._result: PretextResult | None = None
 
