@@ -69,6 +69,9 @@ def run(main: Callable[[], int | None]) -> None:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     logging.set_verbosity(logging.INFO)
     logging.get_absl_handler().addFilter(_only_warnings_from_libraries)
+    for name in ("config", "workdir", "distributed"):
+        if name in flags.FLAGS:  # --help shows the flags of the command; these are defined here.
+            flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
     app.run(lambda _: _exit_on_user_error(main), flags_parser=_parse_flags)
 
 

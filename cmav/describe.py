@@ -49,7 +49,7 @@ def describe_phase(config: ConfigDict, phase: Mapping[str, Any]) -> PhaseCost:
         video_tokens=outputs["video/tokens"].shape[-2],
         audio_tokens=outputs["audio/tokens"].shape[-2],
         gflops_per_clip=_forward_flops(config, phase, variables) / 1e9,
-        activation_bytes_per_clip=_kept_bytes(config, task, variables, 2) - _kept_bytes(config, task, variables, 1),
+        activation_bytes_per_clip=activation_bytes(config, task, variables),
     )
 
 
@@ -87,11 +87,15 @@ def _forward_flops(config: ConfigDict, phase: Mapping[str, Any], variables: Any)
     return forward.lower(variables, _batch(config, task, 1)).cost_analysis()["flops"]
 
 
-def _kept_bytes(config: ConfigDict, task: Task, variables: Mapping[str, Any], batch_size: int) -> int:
-    """Bytes that automatic differentiation keeps for the backward pass, parameters and constants included.
+def activation_bytes(config: ConfigDict, task: Task, variables: Mapping[str, Any]) -> int:
+    """Bytes that automatic differentiation keeps of one clip until the backward pass.
 
-    Those do not depend on the batch, so the difference of two batch sizes is what the clips need.
+    Parameters and constants are kept as well, whatever the batch: the difference of two batch sizes is the clip's.
     """
+    return _kept_bytes(config, task, variables, 2) - _kept_bytes(config, task, variables, 1)
+
+
+def _kept_bytes(config: ConfigDict, task: Task, variables: Mapping[str, Any], batch_size: int) -> int:
     state = {key: value for key, value in variables.items() if key != "params"}
 
     def backward(params, state, batch, dropout_key):

@@ -23,12 +23,12 @@ def alignment_loss(
     each a mean over its tokens, are averaged.
 
     Returns:
-      float32 [B], 0 at best.
+      float32 [B], greater than 0.
     """
     video = _normalise(video_tokens_BxNxD)
     audio = _normalise(audio_tokens_BxMxD)
     logits_BxNxM = jnp.einsum("bnd,bmd->bnm", video, audio) / temperature
-    distance_NxM = np.abs(np.asarray(video_times_N)[:, None] - np.asarray(audio_times_M)[None, :])
+    distance_NxM = jnp.abs(jnp.asarray(video_times_N)[:, None] - jnp.asarray(audio_times_M)[None, :])
     logits_BxMxN = logits_BxNxM.swapaxes(1, 2)
     video_loss_B = _cross_entropy(logits_BxNxM, distance_NxM.argmin(axis=1))
     audio_loss_B = _cross_entropy(logits_BxMxN, distance_NxM.argmin(axis=0))
@@ -40,6 +40,6 @@ def _normalise(x: jax.Array) -> jax.Array:
     return x / jnp.sqrt(jnp.sum(x**2, axis=-1, keepdims=True) + NORM_EPSILON)
 
 
-def _cross_entropy(logits_BxQxK: jax.Array, positives_Q: np.ndarray) -> jax.Array:
+def _cross_entropy(logits_BxQxK: jax.Array, positives_Q: jax.Array) -> jax.Array:
     labels = jnp.broadcast_to(positives_Q, logits_BxQxK.shape[:2])
     return optax.softmax_cross_entropy_with_integer_labels(logits_BxQxK, labels).mean(axis=-1)

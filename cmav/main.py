@@ -2,8 +2,10 @@
 
 python -m cmav.main --config=configs/avs_cma.py
 
-Kept short: the logic is in `train.py`, where it can be tested. Started again, the same command goes on where it was.
+Started again, the same command goes on where it was.
 """
+
+# Kept short: the logic is in `train.py`, where it can be tested.
 
 from absl import flags, logging
 

@@ -40,6 +40,8 @@ def video_convolutions(
 def fastest(functions: dict[str, Callable[..., Any]], args: tuple[jax.Array, ...], repeats: int) -> dict[str, float]:
     """Seconds of the fastest run of each compiled function; their runs alternate, so that all meet the same weather."""
     seconds = dict.fromkeys(functions, float("inf"))
+    for function in functions.values():
+        jax.block_until_ready(function(*args))  # The first run is slower.
     for _ in range(repeats):
         for name, function in functions.items():
             start = time.perf_counter()

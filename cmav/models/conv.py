@@ -98,7 +98,8 @@ def _kernel_gradient(x: jax.Array, dy: jax.Array, kernel_shape: tuple[int, ...],
 
     Channels go first, so that one tap of the kernel is one row of the matrix of patches, and rows are copied whole. A
     band is some rows of a large image or several small images: large enough for a fast matrix product, small enough
-    that the patches are used while they are in the cache.
+    that the patches are used while they are in the cache. Right on any mesh, but made for one CPU device: where the
+    batch is sharded over several, each gathers all of it.
     """
     kt, kh, kw, cin, cout = kernel_shape
     _, stride_h, stride_w = strides

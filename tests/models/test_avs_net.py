@@ -10,6 +10,7 @@ from cmav import config as cmav_config
 from cmav.errors import UserError
 from cmav.models.avs_net import AvsNet, scale_frames, scale_samples
 from tests import tiny_config
+from tests.models import fake_variables
 
 RATES = dict(frame_rate=10.0, sample_rate=1000)
 B, K, T, S, SIZE = 2, 3, 20, 2000, 16
@@ -31,25 +32,13 @@ def inputs():
 
 @functools.cache
 def variables_of(net):
-    """Variables drawn by NumPy, which is quicker than to compile the initialisation. Nothing in them is just 0 or 1."""
-    rng = np.random.default_rng(1)
-
-    def draw(path, leaf):
-        name = path[-1].key
-        if name == "kernel":
-            return rng.normal(size=leaf.shape, scale=(leaf.size // leaf.shape[-1]) ** -0.5).astype(np.float32)
-        around = 1.0 if name in ("scale", "var") else 0.0
-        return (around + 0.1 * rng.uniform(-1, 1, leaf.shape)).astype(np.float32)
-
-    shapes = jax.eval_shape(functools.partial(net.init, train=False, **RATES), jax.random.key(0), *inputs())
-    return jax.tree_util.tree_map_with_path(draw, shapes)
+    init = functools.partial(net.init, train=False, **RATES)
+    return fake_variables.draw(jax.eval_shape(init, jax.random.key(0), *inputs()))
 
 
-# Without jit: the operations are compiled one by one, and most tests share them.
-
-
-def predict(net, video, audio, variables=None, **rates):
-    return net.apply(variables or variables_of(net), video, audio, train=False, **{**RATES, **rates})
+def predict(net, video, audio, variables=None):
+    """Without jit: the operations are compiled one by one, and most tests share them."""
+    return net.apply(variables or variables_of(net), video, audio, train=False, **RATES)
 
 
 def loss_and_gradients(variables, net):
@@ -131,8 +120,9 @@ def test_audios_at_once_equal_each_by_itself():
     net = make_net()
     video, audio = inputs()
     logits, out = predict(net, video, audio)
+    predict_jit = jax.jit(functools.partial(predict, net))
     for k in range(K):
-        alone, out_alone = predict(net, video, audio[:, k : k + 1])
+        alone, out_alone = predict_jit(video, audio[:, k : k + 1])
         np.testing.assert_allclose(alone[:, 0], logits[:, k], atol=1e-5)
         for key in ("audio/features", "video/features", "co_attention/0/video/self/weights"):
             np.testing.assert_allclose(out_alone[key][:, 0], out[key][:, k], atol=1e-5)
@@ -158,11 +148,14 @@ def test_which_stream_sees_which(attention, video_sees_audio, audio_sees_video):
 
 
 def test_remat_changes_neither_values_nor_names():
-    plain = make_net(remat="none", depth=0)  # without attention, which is not rematerialised
+    model = tiny_config.get_config().model
+    # What is rematerialised, and little else.
+    small = dict(depth=0, video_layers=model.video_layers[:2], audio_layers=model.audio_layers[:2])
+    plain = make_net(remat="none", **small)
     variables = variables_of(plain)
     (loss, stats), gradients = jax.jit(functools.partial(loss_and_gradients, net=plain))(variables)
     for remat in ("stem", "encoders"):
-        net = make_net(remat=remat, depth=0)
+        net = make_net(remat=remat, **small)
         assert jax.tree.structure(variables_of(net)) == jax.tree.structure(variables)
         (other_loss, other_stats), other_gradients = jax.jit(functools.partial(loss_and_gradients, net=net))(variables)
         np.testing.assert_allclose(other_loss, loss, rtol=1e-5)
@@ -179,7 +172,7 @@ def test_lowerings_give_one_network():
 def test_bfloat16_is_near_float32_and_its_state_is_float32():
     variables = variables_of(make_net())
     logits, _ = predict(make_net(), *inputs(), variables)
-    low, out = predict(make_net(dtype="bfloat16"), *inputs(), variables)
+    low, out = jax.jit(functools.partial(predict, make_net(dtype="bfloat16")))(*inputs(), variables)
     assert out["video/map"].dtype == out["audio/features"].dtype == jnp.bfloat16
     assert low.dtype == jnp.float32
     np.testing.assert_allclose(low, logits, atol=0.1 * float(jnp.abs(logits).max()))
@@ -207,7 +200,8 @@ def test_batch_norm_learns_the_statistics_of_the_batch():
 def test_weights_of_one_frame_rate_fit_another(positions):
     net = make_net(positions=positions)
     video, audio = inputs()
-    slow, out = predict(net, video[:, ::2], audio, frame_rate=5.0)
+    apply = functools.partial(net.apply, train=False, sample_rate=1000, frame_rate=5.0)
+    slow, out = jax.eval_shape(apply, variables_of(net), video[:, ::2], audio)
     assert out["video/tokens"].shape[1] == 5 and slow.shape == (B, K)
 
 
