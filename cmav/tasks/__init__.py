@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import jax
 from ml_collections import ConfigDict
 
+from cmav.data.clip_shape import ClipShape
 from cmav.errors import UserError
 from cmav.tasks.avs import Avs
 
@@ -23,6 +24,8 @@ Metrics = dict[str, jax.Array]
 
 class Task(Protocol):
     """One task's whole story, for one phase of training."""
+
+    clip: ClipShape  # frames and samples of an example
 
     def usable_records(self, index: Any) -> Any:
         """Numbers of the records of a `cmav.data.index.SplitIndex` that the task can use; also checks their rates."""
