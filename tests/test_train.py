@@ -24,11 +24,21 @@ def data_dir(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def config(data_dir):
+def make_config(data_dir):
     config = tiny_config.get_config()
     config.data.dir = str(data_dir)
     return config
+
+
+@pytest.fixture
+def config(data_dir):
+    return make_config(data_dir)
+
+
+@pytest.fixture(scope="module")
+def whole(data_dir, tmp_path_factory):
+    """The final state of a run in one go."""
+    return train.train(make_config(data_dir), str(tmp_path_factory.mktemp("whole")))
 
 
 def one_phase(config, steps: int, batch_size: int = 8) -> None:
@@ -79,9 +89,7 @@ def test_one_step_of_the_papers_config_shrunken(config, tmp_path):
 
 
 @pytest.mark.parametrize("stop_after", [5, 6, 9])  # within the first phase, at its end, within the second
-def test_resuming_is_exact(config, tmp_path, monkeypatch, stop_after):
-    whole = train.train(config, str(tmp_path / "whole"))
-
+def test_resuming_is_exact(config, whole, tmp_path, monkeypatch, stop_after):
     real = train.Trainer._save
 
     def save_and_die(self, state, step):
@@ -94,13 +102,11 @@ def test_resuming_is_exact(config, tmp_path, monkeypatch, stop_after):
     with monkeypatch.context() as patch:
         patch.setattr(train.Trainer, "_save", save_and_die)
         with pytest.raises(KeyboardInterrupt):
-            train.train(config, str(tmp_path / "parts"))
-    parts = train.train(config, str(tmp_path / "parts"))
-    assert_same(parts, whole)
+            train.train(config, str(tmp_path))
+    assert_same(train.train(config, str(tmp_path)), whole)
 
 
-def test_sigterm_saves_and_the_same_call_goes_on(config, tmp_path, monkeypatch):
-    whole = train.train(config, str(tmp_path / "whole"))
+def test_sigterm_saves_and_the_same_call_goes_on(config, whole, tmp_path, monkeypatch):
     real = train.Trainer._evaluate
 
     def evaluate_and_terminate(self, evaluators, state, step, **kwargs):
@@ -111,9 +117,9 @@ def test_sigterm_saves_and_the_same_call_goes_on(config, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(train.Trainer, "_evaluate", evaluate_and_terminate)
         with pytest.raises(train.Preempted, match="step 7"):
-            train.train(config, str(tmp_path / "parts"))
-    assert saved_steps(tmp_path / "parts")[-1] == 7
-    assert_same(train.train(config, str(tmp_path / "parts")), whole)
+            train.train(config, str(tmp_path))
+    assert saved_steps(tmp_path)[-1] == 7
+    assert_same(train.train(config, str(tmp_path)), whole)
 
 
 def test_a_finished_run_started_again_does_nothing_new(config, tmp_path):
