@@ -24,10 +24,10 @@ from ml_collections import ConfigDict
 
 from cmav import distributed, summary
 from cmav.checkpoint import Checkpoints
-from cmav.data.index import SplitIndex
+from cmav.data.index import SplitIndex, list_splits
 from cmav.data.pipeline import make_loader
 from cmav.errors import UserError
-from cmav.evals import make_evaluators
+from cmav.evals import Evaluator, make_evaluators
 from cmav.optim import make_optimizer, make_schedule
 from cmav.phases import Phase, list_phases
 from cmav.progress import Progress
@@ -134,7 +134,7 @@ class Trainer:
                     state = self._run_phase(phase, state, step)
                     step = phase.last_step
             if not self.eval_metrics:  # The run had already ended when it was started again.
-                self._evaluate(make_evaluators(self.config, self._task(self.phases[-1]), self.mesh), state, step)
+                self._evaluate(self._evaluators(self._task(self.phases[-1])), state, step)
             if self.is_lead:
                 self._write_summary(step)
             return state
@@ -145,6 +145,18 @@ class Trainer:
 
     def _task(self, phase: Phase) -> Task:
         return make_task(self.config, phase.settings)
+
+    def _evaluators(self, task: Task) -> dict[str, Evaluator]:
+        """The config's evaluators; none where there are no held-out clips, which is no reason not to train."""
+        data = self.config.data
+        if data.eval_split not in list_splits(data.dir):
+            logging.warning(
+                "no split %r in %s: training without evaluation. To have one, build it from other videos: "
+                "python data_prep/build_tfrecords.py --videos DIR_OR_CSV --out %s --split %s",
+                *(data.eval_split, data.dir, data.dir, data.eval_split),
+            )
+            return {}
+        return make_evaluators(self.config, task, self.mesh)
 
     def _restore_or_create(self) -> tuple[TrainState, int]:
         """The order: this run's own newest checkpoint, else a fresh network."""
@@ -168,7 +180,7 @@ class Trainer:
     def _run_phase(self, phase: Phase, state: TrainState, first_step: int) -> TrainState:
         config, task = self.config, self._task(phase)
         logging.info("steps %d to %d: %s", first_step, phase.last_step, dict(phase.settings))
-        evaluators = make_evaluators(config, task, self.mesh)
+        evaluators = self._evaluators(task)
         step_fn = jax.jit(
             functools.partial(train_step, task=task, optimizer=self.optimizer, seed=config.seed), donate_argnums=0
         )

@@ -76,6 +76,17 @@ def test_a_run_leaves_what_one_needs(config, tmp_path):
         assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_folder_of_training_clips_is_enough(config, tmp_path, caplog):
+    fake_clips.write_dataset(tmp_path / "clips", "train", 8, **tiny_config.CLIPS)
+    config.data.dir = str(tmp_path / "clips")
+    one_phase(config, 1)
+    train.train(config, str(tmp_path / "run"))
+    assert "training without evaluation" in caplog.text
+    assert json.loads((tmp_path / "run" / "summary.json").read_text()).keys() == {"steps", "seconds"}
+    with pytest.raises(UserError, match="validation"):
+        evaluate.evaluate(config, tmp_path / "run")
+
+
 def test_one_step_of_the_papers_config_shrunken(config, tmp_path):
     paper = avs_cma.get_config()
     for key in ("dir", "stored_frame_rate", "sample_rate", "clip_seconds", "crop_size", "shift_seconds"):
