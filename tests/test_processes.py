@@ -153,8 +153,8 @@ def test_any_number_of_devices_and_processes_gives_the_same_batches_and_losses(d
     together = [a + b for a, b in zip(first["batches"], second["batches"], strict=True)]
     assert together == one["batches"]
     losses = {name: summary.read_scalars(tmp_path / name)["train/loss"][1] for name in ("one", "eight", "two")}
-    np.testing.assert_allclose(losses["eight"], losses["one"], rtol=1e-3)
-    np.testing.assert_allclose(losses["two"], losses["one"], rtol=1e-3)
+    np.testing.assert_allclose(losses["eight"], losses["one"], rtol=1e-5)
+    np.testing.assert_allclose(losses["two"], losses["one"], rtol=1e-5)
 
 
 def test_without_data_three_lines_say_how_to_make_some(tmp_path):
