@@ -20,12 +20,44 @@ from cmav.models.settings import check_model_config
 class AvsBackbone(nn.Module):
     """Encoders and co-attention: everything but the head, the part that fine-tuning keeps.
 
-    The video encoder runs once per clip, and its tokens are repeated for each of the clip's K audios.
+    Made of three methods, so that other tasks can put them together in their own way. Called as a whole it is
+    synchronization's: the video encoder runs once per clip, and its tokens are repeated for each of the K audios.
     """
 
     config: FrozenConfigDict
 
-    @nn.compact
+    def setup(self):
+        config = self.config
+        check_model_config(config)
+        self.video_encoder = Encoder(config.video_layers, config)
+        self.audio_encoder = Encoder(config.audio_layers, config)
+        self.video_positions = AddPositions(config)
+        self.audio_positions = AddPositions(config)
+        self.co_attention = CoAttention(config)
+
+    def encode_video(
+        self, video_NxTxHxWxC: jax.Array, *, frame_rate: float, train: bool
+    ) -> tuple[jax.Array, dict[str, Any]]:
+        """Returns tokens with their positions, [N, ., D], and the encoder's intermediates, `times` among them."""
+        tokens, out = self.video_encoder(scale_frames(video_NxTxHxWxC), train=train)
+        times = token_times(self.config.video_layers, video_NxTxHxWxC.shape[1], frame_rate)
+        return self.video_positions(tokens, times), {**out, "times": times}
+
+    def encode_audio(
+        self, audio_NxSx2: jax.Array, *, sample_rate: float, train: bool, mask: jax.Array | None = None
+    ) -> tuple[jax.Array, dict[str, Any]]:
+        """As `encode_video`. Rows where `mask`, bool [N], is false are kept out of BatchNorm's statistics."""
+        samples = scale_samples(audio_NxSx2, self.config.audio_companding)
+        tokens, out = self.audio_encoder(samples, train=train, mask=mask)
+        times = token_times(self.config.audio_layers, audio_NxSx2.shape[1], sample_rate)
+        return self.audio_positions(tokens, times), {**out, "times": times}
+
+    def co_attend(
+        self, video_NxVxD: jax.Array | None, audio_NxAxD: jax.Array | None, *, train: bool
+    ) -> tuple[jax.Array | None, jax.Array | None, dict[str, jax.Array]]:
+        """Returns the final tokens of both streams, or of the one that is there, and the blocks' (`CoAttention`)."""
+        return self.co_attention(video_NxVxD, audio_NxAxD, train=train)
+
     def __call__(
         self,
         video_BxTxHxWxC: jax.Array,
@@ -36,8 +68,6 @@ class AvsBackbone(nn.Module):
         train: bool,
     ) -> tuple[jax.Array, jax.Array, dict[str, Any]]:
         """Returns the streams' final tokens, [B, K, ., D] each, and the intermediates (see `AvsNet`)."""
-        config = self.config
-        check_model_config(config)
         num_clips, num_audios = audio_BxKxSx2.shape[:2]
 
         def fold(x):
@@ -46,19 +76,12 @@ class AvsBackbone(nn.Module):
         def unfold(x):
             return x.reshape(num_clips, num_audios, *x.shape[1:])
 
-        encode_video = Encoder(config.video_layers, config, name="video_encoder")
-        encode_audio = Encoder(config.audio_layers, config, name="audio_encoder")
-        video_BxNxD, video_out = encode_video(scale_frames(video_BxTxHxWxC), train=train)
-        audio_FxMxD, audio_out = encode_audio(scale_samples(fold(audio_BxKxSx2), config.audio_companding), train=train)
-
-        video_times = token_times(config.video_layers, video_BxTxHxWxC.shape[1], frame_rate)
-        audio_times = token_times(config.audio_layers, audio_BxKxSx2.shape[2], sample_rate)
-        video_BxNxD = AddPositions(config, name="video_positions")(video_BxNxD, video_times)
-        audio_FxMxD = AddPositions(config, name="audio_positions")(audio_FxMxD, audio_times)
+        video_BxNxD, video_out = self.encode_video(video_BxTxHxWxC, frame_rate=frame_rate, train=train)
+        audio_FxMxD, audio_out = self.encode_audio(fold(audio_BxKxSx2), sample_rate=sample_rate, train=train)
+        video_times, audio_times = video_out.pop("times"), audio_out.pop("times")
 
         video_FxNxD = jnp.repeat(video_BxNxD, num_audios, axis=0)
-        co_attend = CoAttention(config, name="co_attention")
-        video_FxNxD, audio_FxMxD, blocks = co_attend(video_FxNxD, audio_FxMxD, train=train)
+        video_FxNxD, audio_FxMxD, blocks = self.co_attend(video_FxNxD, audio_FxMxD, train=train)
 
         out = {
             **{f"video/{key}": x for key, x in video_out.items()},
@@ -147,12 +170,12 @@ class AvsNet(nn.Module):
 
 
 def scale_frames(video: jax.Array) -> jax.Array:
-    """uint8 -> float32 from -1 to 1."""
+    """0 to 255, uint8 or a mixture of such -> float32 from -1 to 1."""
     return video.astype(jnp.float32) / 127.5 - 1
 
 
 def scale_samples(audio: jax.Array, companding: str) -> jax.Array:
-    """int16 -> float32 from -1 to 1; "mu_law" lifts what is quiet: sign(x) log(1 + 255|x|) / log 256."""
+    """int16, or a mixture of such -> float32 from -1 to 1; "mu_law" lifts what is quiet: sign(x) log(1 + 255|x|) / log 256."""
     x = audio.astype(jnp.float32) / 32768
     if companding == "mu_law":
         x = jnp.sign(x) * jnp.log1p(255 * jnp.abs(x)) / jnp.log(256.0)

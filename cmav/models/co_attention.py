@@ -9,6 +9,9 @@
 A guided block takes its queries, and with them its number of tokens, from the other stream. Every first block is
 followed by self-attention. In the ablations a self-attention block stands where the guided one is missing, so that
 all three have the 15M parameters of the paper's Table 1.
+
+A stream may also be alone: the other's activation is zero, and guided attention becomes self-attention with the same
+weights, by "modify[ing] the queries Q_v in the video streams to the intermediate video features F_v" (section 5.2).
 """
 
 import flax.linen as nn
@@ -27,9 +30,9 @@ class CoAttention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, video_NxVxD: jax.Array, audio_NxAxD: jax.Array, *, train: bool
-    ) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
-        """Returns both streams and every block's tokens and weights.
+        self, video_NxVxD: jax.Array | None, audio_NxAxD: jax.Array | None, *, train: bool
+    ) -> tuple[jax.Array | None, jax.Array | None, dict[str, jax.Array]]:
+        """Returns both streams and every block's tokens and weights. A stream that is None leaves the other alone.
 
         These are `<depth>/<stream>/<block>` [N, Q, D] and `<depth>/<stream>/<block>/weights` [N, heads, Q, K]. The
         stream is "video" or "audio", the block "guided" or "plain" (a module's first) or "self" (its second).
@@ -42,18 +45,20 @@ class CoAttention(nn.Module):
             out[f"{depth}/{stream}/{kind}/weights"] = weights
             return x
 
-        video, audio = video_NxVxD, audio_NxAxD
+        attention = self.config.attention
+        first_block = {
+            "video": "guided" if attention in ("cma", "aga") else "plain",
+            "audio": "guided" if attention in ("cma", "vga") else "plain",
+        }
+        tokens = {"video": video_NxVxD, "audio": audio_NxAxD}
         for depth in range(self.config.depth):
-            attended_video = (
-                block(depth, "video", "guided", audio, video)
-                if self.config.attention in ("cma", "aga")
-                else block(depth, "video", "plain", video, video)
-            )
-            attended_audio = (
-                block(depth, "audio", "guided", video, audio)
-                if self.config.attention in ("cma", "vga")
-                else block(depth, "audio", "plain", audio, audio)
-            )
-            video = block(depth, "video", "self", attended_video, attended_video)
-            audio = block(depth, "audio", "self", attended_audio, attended_audio)
-        return video, audio, out
+            attended = {}
+            for stream, other in (("video", "audio"), ("audio", "video")):
+                own = tokens[stream]
+                if own is None:
+                    continue
+                is_guided = first_block[stream] == "guided" and tokens[other] is not None
+                attended[stream] = block(depth, stream, first_block[stream], tokens[other] if is_guided else own, own)
+            for stream, x in attended.items():
+                tokens[stream] = block(depth, stream, "self", x, x)
+        return tokens["video"], tokens["audio"], out

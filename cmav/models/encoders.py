@@ -20,7 +20,10 @@ BATCH_NORM_EPSILON = 1e-3  # as Owens & Efros
 
 
 class ConvLayer(nn.Module):
-    """Convolution, BatchNorm, ReLU. Over the global batch where the batch is sharded over devices (under jit)."""
+    """Convolution, BatchNorm, ReLU. Over the global batch where the batch is sharded over devices (under jit).
+
+    `mask`, bool [N], says which rows the batch's statistics are of; None: all.
+    """
 
     features: int
     kernel: tuple[int, ...]
@@ -28,7 +31,7 @@ class ConvLayer(nn.Module):
     config: FrozenConfigDict
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None = None) -> jax.Array:
         shape = (*self.kernel, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape, jnp.float32)
         if len(self.kernel) == 3:
@@ -41,7 +44,7 @@ class ConvLayer(nn.Module):
             epsilon=BATCH_NORM_EPSILON,
             dtype=x.dtype,
             name="norm",
-        )(x)
+        )(x, mask=None if mask is None else mask.reshape(-1, *(1,) * (x.ndim - 1)))
         return nn.relu(x)
 
 
@@ -49,14 +52,17 @@ class Encoder(nn.Module):
     """[N, T, (H, W,) C] -> tokens [N, T', hidden_size].
 
     Returns the tokens, which have no positions yet, and every intermediate: `layer_<i>` for each layer of the config,
-    `map` [N, T', (H', W',) C'], which is the last of them, and `tokens`.
+    `map` [N, T', (H', W',) C'], which is the last of them, and `tokens`. Rows where `mask`, bool [N], is false are
+    encoded, but kept out of BatchNorm's statistics in training.
     """
 
     layers: tuple[tuple[Any, ...], ...]
     config: FrozenConfigDict
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def __call__(
+        self, x: jax.Array, *, train: bool, mask: jax.Array | None = None
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
         out = {}
         x = x.astype(self.config.dtype)
         for i, (kind, *args) in enumerate(self.layers):
@@ -64,7 +70,7 @@ class Encoder(nn.Module):
                 kernel, strides = args
                 x = average_pool(x, kernel, strides)
             else:
-                x = self._conv_layer(i, *args)(x, train)
+                x = self._conv_layer(i, *args)(x, train, mask)
             out[f"layer_{i}"] = x
         out["map"] = x
         space = tuple(range(2, x.ndim - 1))
