@@ -31,11 +31,15 @@ PAPER_AUDIO_LAYERS = (
 )
 
 
-def get_default() -> ConfigDict:
-    """Returns a fresh copy of all defaults, locked: assigning to a key that is not here is an error."""
+def get_default(task: str = "avs") -> ConfigDict:
+    """Returns a fresh copy of all defaults, locked: assigning to a key that is not here is an error.
+
+    Args:
+      task: a name in `cmav.tasks.TASKS`. Fine-tuning ("action") has its own phases, clips, optimizer and evaluators.
+    """
     config = ConfigDict()
     config.seed = 0
-    config.task = "avs"  # a name in cmav.tasks.TASKS
+    config.task = task
 
     # Training walks these in order. `frame_rate` is in Hz, rounded to what every n-th stored frame can give.
     config.phases = (
@@ -45,7 +49,7 @@ def get_default() -> ConfigDict:
 
     config.data = ConfigDict()
     config.data.dir = os.environ.get("CMAV_DATA", "data")  # dataset folder, local or gs://
-    config.data.train_split = "train"
+    config.data.train_split = "train"  # a split as it was built, or an official one of its videos ("train1")
     config.data.eval_split = "validation"
     config.data.stored_frame_rate = 30000 / 1001  # Hz, what the shards were built with
     config.data.sample_rate = 21_000  # Hz, what the shards were built with
@@ -77,6 +81,28 @@ def get_default() -> ConfigDict:
     config.model.remat = "stem"  # recompute in the backward pass: "none", "stem" (first layer) or "encoders"
     config.model.conv_lowering = "auto"  # "auto" chooses by backend; "native", "folded", or "folded_taps" (see conv.py)
 
+    # What to start from, where the run has no checkpoint of its own.
+    config.init = ConfigDict()
+    # A run's folder (its newest checkpoint), or one of its folders checkpoints/<step>; local or gs://. "": start
+    # afresh. "newest": the pretraining run in runs/ that was saved last.
+    config.init.checkpoint = ""
+    config.init.load = ("backbone",)  # subtrees of parameters to load, e.g. "backbone/video_encoder"
+    # Take config.model, the rates and the crop from that run's own config, so that the weights mean what they meant
+    # there. What the command line sets stays.
+    config.init.inherit = True
+
+    config.action = ConfigDict()  # of fine-tuning, and of probes
+    config.action.mode = "full"  # "vision_only", "audio_only"; "scratch" is "full" with nothing loaded
+    config.action.num_classes = 0  # 0: as the dataset's classes.txt lists
+    config.action.hidden_size = 512  # of the first fully connected layer
+    config.action.dropout = 0.5
+    config.action.audio_shift_seconds = 0.5  # augmentation: the audio starts up to this much before or after
+    config.action.label_smoothing = 0.0
+    config.action.mixup = 0.0  # alpha of the Beta distribution of the shares; 0: no mixing
+    config.action.videos_per_class = 0  # labels to train on, drawn by config.seed; 0: all
+    config.action.eval_clips = 25  # evenly spaced, of each video
+    config.action.eval_crops = 1  # of each clip: 1, central, or 3, from left to right
+
     config.loss = ConfigDict()
     config.loss.alignment_weight = 0.0  # of the temporal alignment loss; 0 is the paper
     config.loss.alignment_temperature = 0.1
@@ -91,6 +117,11 @@ def get_default() -> ConfigDict:
     config.optim.warmup_steps = 0
     config.optim.halve_every = 10_000  # steps, for "halving"
 
+    # Fine-tuning, by name of a subtree of the parameters.
+    config.optim.frozen = ()  # not trained, and its BatchNorm uses the statistics it has: ("backbone",)
+    config.optim.multipliers = ()  # of the learning rate: (("backbone", 0.1),)
+    config.optim.head_warmup_steps = 0  # first steps, in which only "head" learns
+
     config.log_every = 100  # steps between the lines of progress and the scalars of TensorBoard
     config.checkpoint = ConfigDict()
     config.checkpoint.every = 5_000  # steps; the last step and SIGTERM save too
@@ -98,11 +129,34 @@ def get_default() -> ConfigDict:
 
     # Evaluators, by the name under which their metrics appear.
     config.evals = ConfigDict()
+    _TASK_DEFAULTS[task](config)
+    config.lock()
+    return config
+
+
+def _avs_defaults(config: ConfigDict) -> None:
     config.evals.pretext = ConfigDict()
     config.evals.pretext.type = "pretext"  # a name in cmav.evals.EVALUATORS
     config.evals.pretext.every = 10_000  # steps; the last step always
     config.evals.pretext.batch_size = 32
     config.evals.pretext.pairs_per_clip = 1
     config.evals.pretext.seed = 0  # of the fixed aligned/shifted pairs
-    config.lock()
-    return config
+
+
+def _action_defaults(config: ConfigDict) -> None:
+    config.init.checkpoint = "newest"
+    config.phases = (dict(frame_rate=29.97, batch_size=16, steps=30_000),)
+    config.data.clip_seconds = 2.56
+    config.data.train_split = "train1"
+    config.data.eval_split = "test1"
+    config.optim.name = "adam"
+    config.optim.learning_rate = 3e-5
+    config.optim.weight_decay = 0.0
+    config.optim.schedule = "halving"
+    config.evals.action = ConfigDict()
+    config.evals.action.type = "action"
+    config.evals.action.every = 5_000  # steps; the last step always
+    config.evals.action.batch_size = 32  # views; a video has config.action.eval_clips * eval_crops
+
+
+_TASK_DEFAULTS = {"avs": _avs_defaults, "action": _action_defaults}

@@ -15,20 +15,18 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from absl import flags
 from ml_collections import ConfigDict
 
 from cmav import cli
 from cmav.tasks import Task, make_task
-from cmav.tasks.avs import NUM_AUDIOS
 
 TABLE_DEPTH = 3  # of nested modules, in the table of parameters
 
 
 @dataclasses.dataclass(frozen=True)
 class PhaseCost:
-    """What one clip, its frames with K=2 audios, costs in one of `config.phases`."""
+    """What one clip costs in one of `config.phases`; for synchronization, its frames with K=2 audios."""
 
     frame_rate: float  # Hz, as the config says
     batch_size: int
@@ -42,15 +40,20 @@ def describe_phase(config: ConfigDict, phase: Mapping[str, Any]) -> PhaseCost:
     """Costs of a clip in one phase."""
     task = make_task(config, phase)
     variables = jax.eval_shape(task.init, jax.random.key(0))
-    outputs, _ = jax.eval_shape(lambda v, b: task.apply(v, b, train=False), variables, _batch(config, task, 1))
+    outputs, _ = jax.eval_shape(lambda v, b: task.apply(v, b, train=False), variables, task.batch_shapes(1))
     return PhaseCost(
         frame_rate=phase["frame_rate"],
         batch_size=phase["batch_size"],
-        video_tokens=outputs["video/tokens"].shape[-2],
-        audio_tokens=outputs["audio/tokens"].shape[-2],
+        video_tokens=_num_tokens(outputs, "video"),
+        audio_tokens=_num_tokens(outputs, "audio"),
         gflops_per_clip=_forward_flops(config, phase, variables) / 1e9,
-        activation_bytes_per_clip=activation_bytes(config, task, variables),
+        activation_bytes_per_clip=activation_bytes(task, variables),
     )
+
+
+def _num_tokens(outputs: Mapping[str, jax.ShapeDtypeStruct], stream: str) -> int:
+    tokens = outputs.get(f"{stream}/tokens")
+    return 0 if tokens is None else tokens.shape[-2]
 
 
 def count_parameters(params: Mapping[str, Any]) -> int:
@@ -70,32 +73,24 @@ def parameter_rows(params: Mapping[str, Any], depth: int = TABLE_DEPTH) -> Itera
     return walk(params, 0)
 
 
-def _batch(config: ConfigDict, task: Task, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
-    size, clip = config.data.crop_size, task.clip
-    return {
-        "video": jax.ShapeDtypeStruct((batch_size, clip.num_frames, size, size, 3), jnp.uint8),
-        "audio": jax.ShapeDtypeStruct((batch_size, NUM_AUDIOS, clip.num_samples, 2), jnp.int16),
-    }
-
-
 def _forward_flops(config: ConfigDict, phase: Mapping[str, Any], variables: Any) -> float:
     """XLA's count, of the network as written: other lowerings also multiply the zeros of the padding in time."""
     config = config.copy_and_resolve_references()
     config.model.conv_lowering = "native"
     task = make_task(config, phase)
     forward = jax.jit(lambda v, b: task.apply(v, b, train=False)[0]["logits"])
-    return forward.lower(variables, _batch(config, task, 1)).cost_analysis()["flops"]
+    return forward.lower(variables, task.batch_shapes(1)).cost_analysis()["flops"]
 
 
-def activation_bytes(config: ConfigDict, task: Task, variables: Mapping[str, Any]) -> int:
+def activation_bytes(task: Task, variables: Mapping[str, Any]) -> int:
     """Bytes that automatic differentiation keeps of one clip until the backward pass.
 
     Parameters and constants are kept as well, whatever the batch: the difference of two batch sizes is the clip's.
     """
-    return _kept_bytes(config, task, variables, 2) - _kept_bytes(config, task, variables, 1)
+    return _kept_bytes(task, variables, 2) - _kept_bytes(task, variables, 1)
 
 
-def _kept_bytes(config: ConfigDict, task: Task, variables: Mapping[str, Any], batch_size: int) -> int:
+def _kept_bytes(task: Task, variables: Mapping[str, Any], batch_size: int) -> int:
     state = {key: value for key, value in variables.items() if key != "params"}
 
     def backward(params, state, batch, dropout_key):
@@ -105,7 +100,7 @@ def _kept_bytes(config: ConfigDict, task: Task, variables: Mapping[str, Any], ba
 
         return jax.vjp(forward, params)[1]
 
-    kept = jax.eval_shape(backward, variables["params"], state, _batch(config, task, batch_size), jax.random.key(0))
+    kept = jax.eval_shape(backward, variables["params"], state, task.batch_shapes(batch_size), jax.random.key(0))
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
 
 
@@ -116,7 +111,7 @@ def _print_tables(params: Mapping[str, Any], phases: list[PhaseCost]) -> None:
     print("Parameters")
     for name, count in rows:
         print(f"  {name:<{width}}  {count:>12,}")
-    print(f"\nPhases (a clip is its frames with {NUM_AUDIOS} audios)")
+    print("\nPhases (a clip of synchronization is its frames with two audios)")
     print("  frame rate  batch size  video tokens  audio tokens  forward GFLOPs/clip  activations MB/clip")
     for phase in phases:
         print(

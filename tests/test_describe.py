@@ -86,7 +86,7 @@ def _conv_multiplications(layers, axes, channels):
 
 def activation_bytes(config, phase):
     task = make_task(config, config.phases[phase])
-    return describe.activation_bytes(config, task, jax.eval_shape(task.init, jax.random.key(0)))
+    return describe.activation_bytes(task, jax.eval_shape(task.init, jax.random.key(0)))
 
 
 def test_activation_memory_follows_remat_dtype_and_frames():

@@ -45,7 +45,7 @@ def main() -> int:
         checks.check_dataset(index, shape, args.crop_size)
         records = checks.usable_records(index, shape.shortest_seconds(data.shift_seconds), need_audio=True)
 
-        def make_example(record, seed):
+        def make_example(record, seed, view):
             pair_seed, crop_seed = tf.unstack(tf.random.split(seed, 2))
             frames, audio = record["frames"], record["audio"]
             start, audio_starts = sampling.sample_pair(

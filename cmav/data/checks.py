@@ -33,14 +33,49 @@ def usable_records(index: SplitIndex, min_seconds: float, need_audio: bool) -> n
     return usable
 
 
-def check_dataset(index: SplitIndex, shape: ClipShape, crop_size: int) -> None:
+def labelled_records(index: SplitIndex, records: np.ndarray, num_classes: int) -> np.ndarray:
+    """Those of the records that have a label. int64 [any], ascending.
+
+    Raises:
+      DatasetError: where none has one, or a label is not below `num_classes`.
+    """
+    labels = index.rows["label"][records]
+    place = f"split {index.split!r} in {index.folder!r}"
+    if not np.any(labels >= 0):
+        raise DatasetError(
+            f"no video of {place} has a label: build it from a CSV with a column `label`, or with --dataset "
+            "(python data_prep/build_tfrecords.py --help)."
+        )
+    if labels.max() >= num_classes:
+        raise DatasetError(
+            f"{place} has the label {labels.max()}, but the network has {num_classes} classes (0 to "
+            f"{num_classes - 1}): set --config.action.num_classes={labels.max() + 1} or more, or 0 to take the number "
+            "from the dataset."
+        )
+    return records[labels >= 0]
+
+
+def first_of_each_class(index: SplitIndex, records: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """At most `count` of the records of each class, drawn by `seed`. int64 [any], ascending.
+
+    A larger count adds to a smaller one's records: few labels are a part of many.
+    """
+    order = np.random.default_rng(seed).permutation(records)
+    labels = index.rows["label"][order]
+    kept = [order[labels == label][:count] for label in np.unique(labels)]
+    return np.sort(np.concatenate(kept))
+
+
+def check_dataset(index: SplitIndex, shape: ClipShape, crop_size: int | None) -> None:
     """Compares the rates and the frame size of a split with the config, by its first record that can be read.
+
+    `crop_size` is None where frames are not looked at.
 
     Raises:
       DatasetError: where they differ, or no record can be read.
     """
     place = f"split {index.split!r} in {index.folder!r}"
-    record = _first_readable(index)
+    record = _first_readable(index, need_frames=crop_size is not None)
     if record is None:
         raise DatasetError(
             f"none of the first records of {place} can be read. See what is wrong: {index.verify_command}"
@@ -58,6 +93,8 @@ def check_dataset(index: SplitIndex, shape: ClipShape, crop_size: int) -> None:
             f"{shape.sample_rate}: set --config.data.sample_rate={sample_rate}, or build the split again with "
             f"--sample_rate={shape.sample_rate}."
         )
+    if crop_size is None:
+        return
     height, width = (int(side) for side in video.frame_size(record["frames"][0]))
     if crop_size > min(height, width):
         raise DatasetError(
@@ -67,11 +104,12 @@ def check_dataset(index: SplitIndex, shape: ClipShape, crop_size: int) -> None:
         )
 
 
-def _first_readable(index: SplitIndex) -> dict[str, tf.Tensor] | None:
+def _first_readable(index: SplitIndex, need_frames: bool) -> dict[str, tf.Tensor] | None:
     for number in range(min(len(index), _RECORDS_TO_TRY)):
         try:
             record = schema.parse(tf.constant(index.read(number)))
-            video.frame_size(record["frames"][0])
+            if need_frames:
+                video.frame_size(record["frames"][0])
         except DAMAGE as error:
             logging.warning("Cannot read the first records: %s", index.reason(number, error))
             continue

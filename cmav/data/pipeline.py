@@ -33,8 +33,8 @@ _BAD_RECORDS_TO_NAME = 5
 # Kinds of random draws, so that no two kinds share a seed.
 _PERMUTATION, _TRAINING, _REPLACEMENT, _EVALUATION = range(4)
 
-# The record to read and the seed (int32 [2]) of what is random in the example.
-Candidate = tuple[int, np.ndarray]
+# The record to read, the seed (int32 [2]) of what is random in the example, and which of the record's views it is.
+Candidate = tuple[int, np.ndarray, int]
 
 
 class TooManyBadRecordsError(DatasetError):
@@ -45,23 +45,22 @@ class TooManyBadRecordsError(DatasetError):
 class Loader:
     """Batches of a split. Each is a dict of arrays: what `make_example` returns, stacked, and
 
-    | key    | dtype          | meaning                                               |
-    | ------ | -------------- | ----------------------------------------------------- |
-    | `mask` | float32 [rows] | 1: an example; 0: padding or a damaged record, zeros  |
+        | key    | dtype          | meaning                                               |
+        | ------ | -------------- | ----------------------------------------------------- |
+        | `mask` | float32 [rows] | 1: an example; 0: padding or a damaged record, zeros  |
 
-    Texts are object arrays of bytes. A damaged record is named in the log and counted in `bad_records`.
+        Texts are object arrays of bytes. A damaged record is named in the log and counted in `bad_records`.
 
-    Attributes:
-      index: of the split.
-      make_example: TensorFlow, traced once: (parsed record, int32 [2] seed) -> dict of tensors of fixed shapes.
-      records: numbers of the records to use.
-      max_bad_fraction: of the split's records; with more damaged ones than that, iterating raises.
-      num_threads: examples made at the same time; 0: one for each CPU core.
-      prefetch_batches: batches under way beside the one that the consumer has.
+        Attributes:
+          index: of the split.
+    X      records: numbers of the records to use.
+          max_bad_fraction: of the split's records; with more damaged ones than that, iterating raises.
+          num_threads: examples made at the same time; 0: one for each CPU core.
+          prefetch_batches: batches under way beside the one that the consumer has.
     """
 
     index: SplitIndex
-    make_example: Callable[[dict[str, tf.Tensor], tf.Tensor], dict[str, tf.Tensor]]
+    make_example: Callable[[dict[str, tf.Tensor], tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
     records: np.ndarray
     max_bad_fraction: float
     num_threads: int = 0
@@ -117,7 +116,7 @@ class Loader:
         Args:
           seed: of everything random.
           batch_size: of the global batch.
-          repeats: examples made of each record.
+          repeats: examples made of each record, its views 0 to repeats - 1.
           rows: which rows of each global batch to load; None: all.
 
         Raises:
@@ -130,7 +129,7 @@ class Loader:
             if example >= num_examples:
                 return []
             record, repeat = int(self.records[example // repeats]), example % repeats
-            return [(record, _seed(_EVALUATION, seed, record, repeat))]
+            return [(record, _seed(_EVALUATION, seed, record, repeat), repeat)]
 
         firsts = range(0, num_examples, batch_size)
         return self._batches([candidates(first + row) for row in numbers] for first in firsts)
@@ -142,10 +141,10 @@ class Loader:
         permutation = _seed(_PERMUTATION, seed, epoch)
         place = tf.random.experimental.index_shuffle(np.int64(place), permutation, np.int64(count - 1))
         record = int(self.records[int(place)])
-        yield record, _seed(_TRAINING, seed, epoch, record)
+        yield record, _seed(_TRAINING, seed, epoch, record), 0
         for attempt in itertools.count():
             replacement = _seed(_REPLACEMENT, seed, position, attempt)
-            yield int(self.records[int(replacement.view(np.uint64)[0] % count)]), replacement
+            yield int(self.records[int(replacement.view(np.uint64)[0] % count)]), replacement, 0
 
     def _batches(self, batches: Iterable[list[Iterable[Candidate]]]) -> Iterator[dict[str, np.ndarray]]:
         """Makes batches, several under way, and yields them in order."""
@@ -165,9 +164,9 @@ class Loader:
 
     def _fill(self, batch: dict[str, np.ndarray], row: int, candidates: Iterable[Candidate]) -> None:
         """Writes the first candidate that is not damaged into a row of the batch."""
-        for record, seed in candidates:
+        for record, seed, view in candidates:
             try:
-                example = self._traced(tf.constant(self.index.read(record)), tf.constant(seed))
+                example = self._traced(tf.constant(self.index.read(record)), tf.constant(seed), tf.constant(view))
             except DAMAGE as error:
                 self._note_bad(record, error)
                 continue
@@ -196,11 +195,12 @@ class Loader:
         )
 
     def _trace(self):
-        """From a serialized record and a seed to an example, as one TensorFlow function."""
+        """From a serialized record, a seed and a view to an example, as one TensorFlow function."""
+        signature = [tf.TensorSpec([], tf.string), tf.TensorSpec([2], tf.int32), tf.TensorSpec([], tf.int32)]
 
-        @tf.function(input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([2], tf.int32)], autograph=False)
-        def example(serialized, seed):
-            return self.make_example(schema.parse(serialized), seed)
+        @tf.function(input_signature=signature, autograph=False)
+        def example(serialized, seed, view):
+            return self.make_example(schema.parse(serialized), seed, view)
 
         traced = example.get_concrete_function()
         for key, value in traced.structured_outputs.items():
@@ -222,7 +222,7 @@ def make_loader(index: SplitIndex, task: Any, data: ConfigDict, *, train: bool) 
     return Loader(
         index,
         functools.partial(task.make_example, train=train),
-        task.usable_records(index),
+        task.usable_records(index, train=train),
         data.max_bad_fraction,
         data.num_threads,
         data.prefetch_batches,

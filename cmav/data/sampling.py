@@ -1,4 +1,4 @@
-"""Where in a record a clip lies: aligned and shifted pairs of frames and audio.
+"""Where in a record a clip lies: pairs of frames and audio for synchronization, single clips for all else.
 
 A start is a number of a stored frame. Audio that starts at frame k starts at sample floor(k * sample_rate /
 stored_frame_rate), as the record contract has it.
@@ -70,6 +70,65 @@ def sample_pair(
     else:
         other = start
     return start, _first_sample(tf.stack([other, shifted]), shape)
+
+
+def sample_clip(
+    seed: tf.Tensor, num_stored_frames: tf.Tensor, shape: ClipShape, max_shift_seconds: float
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Chooses the frames of a clip, and its audio, which may be shifted a little.
+
+    Args:
+      seed: int32 [2].
+      num_stored_frames: int32 [], frames in the record.
+      shape: of the clip.
+      max_shift_seconds: the audio starts at most this much before or after the frames, uniformly, and within the
+        record as far as the record is long enough.
+
+    Returns:
+      The first stored frame of the clip and the frame at which its audio starts, int32 [] each, 0 in a record that is
+      shorter than a clip.
+    """
+    start_seed, shift_seed = tf.unstack(tf.random.split(seed, 2))
+    last_start = tf.maximum(num_stored_frames - shape.stored_frames, 0)
+    start = tf.random.stateless_uniform([], start_seed, maxval=last_start + 1, dtype=tf.int32)
+    most = round(max_shift_seconds * shape.stored_frame_rate)
+    shift = tf.random.stateless_uniform([], shift_seed, -most, most + 1, dtype=tf.int32)
+    return start, tf.clip_by_value(start + shift, 0, last_start)
+
+
+def evenly_spaced_start(number: tf.Tensor, count: int, num_stored_frames: tf.Tensor, shape: ClipShape) -> tf.Tensor:
+    """First stored frame of the `number`-th of `count` clips with equal spacing between them, int32 [].
+
+    The first begins with the record and the last ends with it, to within the rounding to whole frames. A single one is
+    in the middle. In a record that is shorter than a clip all begin at 0.
+    """
+    last_start = tf.cast(tf.maximum(num_stored_frames - shape.stored_frames, 0), tf.float64)
+    place = tf.cast(number, tf.float64) / (count - 1) if count > 1 else tf.constant(0.5, tf.float64)
+    return tf.cast(tf.floor(place * last_start + 0.5), tf.int32)
+
+
+def frames_of_samples(num_stored_samples: tf.Tensor, shape: ClipShape) -> tf.Tensor:
+    """How many stored frames as much audio lasts, a begun one counted: the length of a record without frames."""
+    frames = tf.cast(num_stored_samples, tf.float64) * shape.stored_frame_rate / shape.sample_rate
+    return tf.cast(tf.math.ceil(frames - 1e-6), tf.int32)
+
+
+def looped_frames(frames: tf.Tensor, start: tf.Tensor, shape: ClipShape) -> tf.Tensor:
+    """A clip's frames, string [num_frames]. A record that is shorter than the clip begins again when it ends."""
+    numbers = start + tf.range(shape.num_frames) * shape.stride
+    return tf.gather(frames, numbers % tf.shape(frames)[0])
+
+
+def looped_audio(audio: tf.Tensor, start: tf.Tensor, num_stored_frames: tf.Tensor, shape: ClipShape) -> tf.Tensor:
+    """The audio that begins at the instant of a stored frame, int16 [num_samples, 2], looped as the frames are.
+
+    It loops with the frames' period, so that the two stay together; audio that ends before the frames is followed by
+    zeros.
+    """
+    period = _first_sample(num_stored_frames, shape)
+    audio = tf.pad(audio[:period], [[0, tf.maximum(period - tf.shape(audio)[0], 0)], [0, 0]])
+    numbers = _first_sample(start, shape) + tf.range(shape.num_samples)
+    return tf.ensure_shape(tf.gather(audio, numbers % period), [shape.num_samples, 2])
 
 
 def clip_frames(frames: tf.Tensor, start: tf.Tensor, shape: ClipShape) -> tf.Tensor:

@@ -26,6 +26,20 @@ def decode_clip(jpegs: tf.Tensor, crop_size: int, seed: tf.Tensor | None, *, fli
     return random_flip(flip_seed, frames) if flip else frames
 
 
+def decode_crop(jpegs: tf.Tensor, crop_size: int, number: tf.Tensor, count: int) -> tf.Tensor:
+    """Decodes a clip's frames, cropped to the `number`-th of `count` squares, evenly spaced from left to right.
+
+    A single one is central; of three, the outer ones touch the frame's sides. In height all are central.
+
+    Returns:
+      uint8 [num_frames, crop_size, crop_size, 3].
+    """
+    height, width = frame_size(jpegs[0])
+    offset_y, central_x = central_offsets(height, width, crop_size)
+    offset_x = central_x if count == 1 else number * (width - crop_size) // (count - 1)
+    return decode_frames(jpegs, crop_size, offset_y, offset_x)
+
+
 def decode_frames(jpegs: tf.Tensor, crop_size: int, offset_y: tf.Tensor, offset_x: tf.Tensor) -> tf.Tensor:
     """Decodes the square of `crop_size` at the offsets of each JPEG: uint8 [num_frames, crop_size, crop_size, 3]."""
     window = tf.stack([offset_y, offset_x, crop_size, crop_size])

@@ -21,6 +21,7 @@ from cmav import distributed
 from cmav.data.index import SplitIndex
 from cmav.data.pipeline import make_loader
 from cmav.evals import figures
+from cmav.evals.collect import collect
 from cmav.tasks.avs import is_correct
 
 Z_95 = 1.959964  # of the standard normal distribution, two-sided 95%
@@ -65,17 +66,15 @@ class PretextEvaluator:
     def answer(self, state: Any) -> PretextResult:
         """Asks the network about every pair."""
         config = self._config
-        batches = self._loader.eval_batches(
-            seed=config.seed,
+        joined = collect(
+            self._answer,
+            {"params": state.params, **state.model_state},
+            self._loader,
+            self._mesh,
             batch_size=config.batch_size,
-            repeats=config.pairs_per_clip,
-            rows=distributed.local_rows(config.batch_size, self._mesh),
+            views=config.pairs_per_clip,
+            seed=config.seed,
         )
-        variables = {"params": state.params, **state.model_state}
-        answers = [
-            jax.device_get(self._answer(variables, batch)) for _, batch in distributed.prefetch(batches, self._mesh)
-        ]
-        joined = {key: np.concatenate([answer[key] for answer in answers]) for key in answers[0]}
         real = joined["mask"] > 0
         return PretextResult(
             joined["correct"][real], joined["loss"][real], joined["label"][real], config.pairs_per_clip

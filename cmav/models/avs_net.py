@@ -175,7 +175,10 @@ def scale_frames(video: jax.Array) -> jax.Array:
 
 
 def scale_samples(audio: jax.Array, companding: str) -> jax.Array:
-    """int16, or a mixture of such -> float32 from -1 to 1; "mu_law" lifts what is quiet: sign(x) log(1 + 255|x|) / log 256."""
+    """int16, or a mixture of such -> float32 from -1 to 1.
+
+    Companding "mu_law" lifts what is quiet: sign(x) log(1 + 255|x|) / log 256.
+    """
     x = audio.astype(jnp.float32) / 32768
     if companding == "mu_law":
         x = jnp.sign(x) * jnp.log1p(255 * jnp.abs(x)) / jnp.log(256.0)

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from cmav.data.clip_shape import ClipShape
 from cmav.errors import UserError
+from cmav.tasks.action import Action
 from cmav.tasks.avs import Avs
 
 Batch = Mapping[str, jax.Array]
@@ -27,11 +28,18 @@ class Task(Protocol):
 
     clip: ClipShape  # frames and samples of an example
 
-    def usable_records(self, index: Any) -> Any:
+    def usable_records(self, index: Any, *, train: bool) -> Any:
         """Numbers of the records of a `cmav.data.index.SplitIndex` that the task can use; also checks their rates."""
 
-    def make_example(self, record: Mapping[str, Any], seed: Any, *, train: bool) -> dict[str, Any]:
-        """TensorFlow: chooses from a parsed record the clip, the audios and the labels. `seed` is int32 [2]."""
+    def make_example(self, record: Mapping[str, Any], seed: Any, view: Any, *, train: bool) -> dict[str, Any]:
+        """TensorFlow: chooses from a parsed record the clip, the audios and the labels.
+
+        `seed` is int32 [2], of what is random. `view`, int32 [], is which of an evaluation's examples of this record it
+        is to be; 0 in training.
+        """
+
+    def batch_shapes(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+        """What the network sees of a batch."""
 
     def init(self, key: jax.Array) -> dict[str, Any]:
         """The network's fresh variables: `params`, and collections such as `batch_stats`."""
@@ -45,7 +53,7 @@ class Task(Protocol):
         """The scalar to minimise, and scalars to report."""
 
 
-TASKS = {"avs": Avs}
+TASKS = {"avs": Avs, "action": Action}
 
 
 def make_task(config: ConfigDict, phase: Mapping[str, Any]) -> Task:

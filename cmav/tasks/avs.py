@@ -53,14 +53,14 @@ class Avs:
 
     # TensorFlow is imported where it is used: models, steps and benchmarks run without it.
 
-    def usable_records(self, index):
+    def usable_records(self, index, *, train):
         from cmav.data import checks
 
         checks.check_dataset(index, self.clip, self.data_config.crop_size)
         shortest = self.clip.shortest_seconds(self.data_config.shift_seconds)
         return checks.usable_records(index, min_seconds=shortest, need_audio=True)
 
-    def make_example(self, record, seed, *, train):
+    def make_example(self, record, seed, view, *, train):
         import tensorflow as tf
 
         from cmav.data import sampling, video
@@ -85,11 +85,16 @@ class Avs:
             "clip_id": record["clip_id"],
         }
 
-    def init(self, key):
+    def batch_shapes(self, batch_size):
         size = self.data_config.crop_size
-        video = jnp.zeros((1, self.clip.num_frames, size, size, 3), jnp.uint8)
-        audio = jnp.zeros((1, NUM_AUDIOS, self.clip.num_samples, 2), jnp.int16)
-        return self.model().init(key, video, audio, train=False, **self._rates())
+        return {
+            "video": jax.ShapeDtypeStruct((batch_size, self.clip.num_frames, size, size, 3), jnp.uint8),
+            "audio": jax.ShapeDtypeStruct((batch_size, NUM_AUDIOS, self.clip.num_samples, 2), jnp.int16),
+        }
+
+    def init(self, key):
+        zeros = {name: jnp.zeros(x.shape, x.dtype) for name, x in self.batch_shapes(1).items()}
+        return self.model().init(key, zeros["video"], zeros["audio"], train=False, **self._rates())
 
     def apply(self, variables, batch, *, train, dropout_key=None):
         (logits_BxK, out), changed = self.model().apply(

@@ -18,7 +18,7 @@ SIZE = 16
 CLIP = dict(seconds=1.0, size=SIZE, frame_rate=10.0, sample_rate=500)
 
 
-def make_example(record, seed):
+def make_example(record, seed, view):
     return {
         "clip_id": record["clip_id"],
         "draw": tf.random.stateless_uniform([], seed),
@@ -75,7 +75,7 @@ class TestTraining:
         for row, number in enumerate(clip_numbers([batch])):
             record = schema.parse(tf.constant(split.read(number)))
             assert batch["clip_id"][row] == record["clip_id"].numpy()
-            expected = make_example(record, tf.constant(batch["seed"][row]))
+            expected = make_example(record, tf.constant(batch["seed"][row]), tf.constant(0))
             np.testing.assert_array_equal(batch["video"][row], expected["video"])
             np.testing.assert_array_equal(batch["audio"][row], expected["audio"])
         assert batch["mask"].tolist() == [1.0] * 4
@@ -360,7 +360,7 @@ class TestThreads:
 
 class TestChecks:
     def test_shapes_must_be_fixed(self, split):
-        def frames_of_any_number(record, seed):
+        def frames_of_any_number(record, seed, view):
             return {"frames": record["frames"]}
 
         with pytest.raises(ValueError, match="'frames'"):

@@ -1,0 +1,134 @@
+"""Action recognition on the synchronization network's backbone. "Look, Listen, and Attend" (2020), section 5.
+
+Shape suffixes: B clips, T frames, S samples, N video tokens, M audio tokens, D hidden size.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from ml_collections import FrozenConfigDict
+
+from cmav.errors import UserError
+from cmav.models.avs_net import AvsBackbone
+
+# Which streams a network has, by config.action.mode.
+STREAMS = {
+    "full": ("video", "audio"),
+    "scratch": ("video", "audio"),
+    "vision_only": ("video",),
+    "audio_only": ("audio",),
+}
+ENCODERS = ("video_encoder", "audio_encoder")
+
+
+class ActionHead(nn.Module):
+    """Two fully connected layers with dropout before each."""
+
+    config: FrozenConfigDict  # config.action
+    dtype: str
+
+    @nn.compact
+    def __call__(self, features_BxF: jax.Array, *, train: bool) -> jax.Array:
+        """Returns logits, float32 [B, num_classes]."""
+        dropout = nn.Dropout(self.config.dropout, deterministic=not train)
+        hidden = nn.relu(nn.Dense(self.config.hidden_size, dtype=self.dtype, name="hidden")(dropout(features_BxF)))
+        return nn.Dense(self.config.num_classes, dtype=jnp.float32, name="logits")(dropout(hidden))
+
+
+class ActionNet(nn.Module):
+    """What is done in a clip?
+
+    The head sees each stream's final tokens, averaged over the clip's time and concatenated. A clip without audio is
+    seen as by the paper's vision-only network, whatever the others of its batch have: the audio's features are zero,
+    and the video stream attends to itself. A network of one stream has only that stream's parameters.
+
+    The second result is a flat dict of intermediates:
+
+    | key                              | shape                                                                 |
+    | -------------------------------- | --------------------------------------------------------------------- |
+    | `video/…`, `audio/…`             | of the encoders: `layer_<i>`, `map`, `tokens`, as in `AvsNet`; [B, …]  |
+    | `video/features`, `audio/features` | [B, D], the final tokens' mean; zero audio where there is none        |
+    | `features`                       | [B, F], those of the network's streams, concatenated: the head's input |
+    """
+
+    config: FrozenConfigDict  # config.model
+    action: FrozenConfigDict  # config.action
+    frozen: tuple[str, ...] = ()  # config.optim.frozen
+
+    @nn.compact
+    def __call__(
+        self,
+        video_BxTxHxWxC: jax.Array | None,
+        audio_BxSx2: jax.Array | None,
+        has_audio_B: jax.Array,
+        *,
+        frame_rate: float,
+        sample_rate: float,
+        train: bool,
+    ) -> tuple[jax.Array, dict[str, Any]]:
+        """Returns logits, float32 [B, num_classes], and the intermediates.
+
+        Args:
+          video_BxTxHxWxC: frames, 0 to 255; unused, and may be None, where the mode has no video stream.
+          audio_BxSx2: stereo samples, in int16's range; unused, and may be None, where the mode has no audio stream.
+          has_audio_B: bool; false: the clip's samples are not looked at.
+          frame_rate: frames per second.
+          sample_rate: samples per second.
+          train: whether dropout is active and BatchNorm uses the batch's statistics. Neither in what is frozen.
+
+        Raises:
+          UserError: where the mode is none of those that exist.
+        """
+        streams = streams_of(self.action.mode)
+        backbone = AvsBackbone(self.config, name="backbone")
+        video, audio, out = None, None, {}
+        if "video" in streams:
+            is_training = train and not self._is_frozen("backbone/video_encoder")
+            video, video_out = backbone.encode_video(video_BxTxHxWxC, frame_rate=frame_rate, train=is_training)
+            video = video if is_training or not train else jax.lax.stop_gradient(video)
+            out |= {f"video/{key}": x for key, x in video_out.items() if key != "times"}
+        if "audio" in streams:
+            is_training = train and not self._is_frozen("backbone/audio_encoder")
+            # Silence must not move the statistics by which sound is normalised; a batch of nothing else has no others.
+            heard = has_audio_B | ~jnp.any(has_audio_B)
+            audio, audio_out = backbone.encode_audio(
+                audio_BxSx2, sample_rate=sample_rate, train=is_training, mask=heard
+            )
+            audio = audio if is_training or not train else jax.lax.stop_gradient(audio)
+            out |= {f"audio/{key}": x for key, x in audio_out.items() if key != "times"}
+
+        attends_in_training = train and not self._is_frozen("backbone/co_attention")
+        features = self._attend(backbone, video, audio, has_audio_B, train=attends_in_training)
+        out |= {f"{stream}/features": x for stream, x in features.items()}
+        out["features"] = jnp.concatenate([features[stream] for stream in streams], axis=-1)
+        return ActionHead(self.action, self.config.dtype, name="head")(out["features"], train=train), out
+
+    def _attend(self, backbone, video_BxNxD, audio_BxMxD, has_audio_B, *, train: bool) -> dict[str, jax.Array]:
+        """Each stream's features, [B, D]."""
+        if audio_BxMxD is None or video_BxNxD is None:
+            alone_video, alone_audio, _ = backbone.co_attend(video_BxNxD, audio_BxMxD, train=train)
+            alone = {"video": alone_video, "audio": alone_audio}
+            return {stream: x.mean(axis=1) for stream, x in alone.items() if x is not None}
+        video, audio, _ = backbone.co_attend(video_BxNxD, audio_BxMxD, train=train)
+        alone, _, _ = backbone.co_attend(video_BxNxD, None, train=train)
+        heard_Bx1 = has_audio_B[:, None]
+        return {
+            "video": jnp.where(heard_Bx1, video.mean(axis=1), alone.mean(axis=1)),
+            "audio": jnp.where(heard_Bx1, audio.mean(axis=1), 0),
+        }
+
+    def _is_frozen(self, name: str) -> bool:
+        return any(name == prefix or name.startswith(f"{prefix}/") for prefix in self.frozen)
+
+
+def streams_of(mode: str) -> tuple[str, ...]:
+    """The streams that a network of `config.action.mode` has.
+
+    Raises:
+      UserError: for a mode that does not exist.
+    """
+    if mode not in STREAMS:
+        raise UserError(f"config.action.mode={mode!r} is not known: choose one of {', '.join(STREAMS)}.")
+    return STREAMS[mode]

@@ -1,0 +1,217 @@
+"""Action recognition: what is done in this video?
+
+"Look, Listen, and Attend" (2020), section 5. A video is a record; training sees one random clip of it, evaluation
+`config.action.eval_clips` evenly spaced ones, which overlap, times `eval_crops` crops of each: its views. A video that
+is shorter than a clip begins again when it ends. A batch:
+
+| key         | shape, dtype           | meaning                                                        |
+| ----------- | ---------------------- | -------------------------------------------------------------- |
+| `video`     | [B, T, H, W, 3] uint8  | not in mode "audio_only"                                       |
+| `audio`     | [B, S, 2] int16        | not in mode "vision_only"                                      |
+| `has_audio` | [B] bool               | false: the audio is zeros, and the clip is seen as vision-only |
+| `label`     | [B] int64              | the video's class                                              |
+| `mask`      | [B] float32            | 1 for a clip, 0 for padding                                    |
+| `clip_id`   | [B] bytes              |                                                                |
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from cmav.data.clip_shape import ClipShape
+from cmav.errors import UserError
+from cmav.models.action_net import ActionNet, streams_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Action:
+    """The task for one phase of training. See `cmav.tasks.Task` for what each method promises."""
+
+    data_config: FrozenConfigDict
+    model_config: FrozenConfigDict
+    action_config: FrozenConfigDict
+    frozen: tuple[str, ...]
+    seed: int
+    clip: ClipShape
+
+    @classmethod
+    def from_config(cls, config: ConfigDict, phase: Mapping[str, Any]) -> "Action":
+        clip = ClipShape(
+            seconds=config.data.clip_seconds,
+            stored_frame_rate=config.data.stored_frame_rate,
+            frame_rate=phase["frame_rate"],
+            sample_rate=config.data.sample_rate,
+        )
+        action = FrozenConfigDict({**config.action, "num_classes": _num_classes(config)})
+        _check(action)
+        data, model = FrozenConfigDict(config.data), FrozenConfigDict(config.model)
+        return cls(data, model, action, tuple(config.optim.frozen), config.seed, clip)
+
+    @property
+    def num_views(self) -> int:
+        """Examples that an evaluation makes of each video."""
+        return self.action_config.eval_clips * self.action_config.eval_crops
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        return streams_of(self.action_config.mode)
+
+    def model(self) -> ActionNet:
+        return ActionNet(self.model_config, self.action_config, self.frozen)
+
+    # TensorFlow is imported where it is used: models, steps and benchmarks run without it.
+
+    def usable_records(self, index, *, train):
+        from cmav.data import checks
+
+        has_video = "video" in self.streams
+        checks.check_dataset(index, self.clip, self.data_config.crop_size if has_video else None)
+        records = checks.usable_records(index, min_seconds=0.0, need_audio=not has_video)
+        records = checks.labelled_records(index, records, self.action_config.num_classes)
+        if train and self.action_config.videos_per_class:
+            records = checks.first_of_each_class(index, records, self.action_config.videos_per_class, self.seed)
+        return records
+
+    def make_example(self, record, seed, view, *, train):
+        import tensorflow as tf
+
+        from cmav.data import sampling, video
+
+        data, action = self.data_config, self.action_config
+        clip_seed, crop_seed = tf.unstack(tf.random.split(seed, 2))
+        if "video" in self.streams:
+            num_frames = tf.shape(record["frames"])[0]
+        else:
+            num_frames = sampling.frames_of_samples(tf.shape(record["audio"])[0], self.clip)
+        if train:
+            start, audio_start = sampling.sample_clip(clip_seed, num_frames, self.clip, action.audio_shift_seconds)
+        else:
+            number = view // action.eval_crops
+            start = audio_start = sampling.evenly_spaced_start(number, action.eval_clips, num_frames, self.clip)
+        example = {"has_audio": record["has_audio"], "label": record["label"], "clip_id": record["clip_id"]}
+        if "video" in self.streams:
+            frames = sampling.looped_frames(record["frames"], start, self.clip)
+            if train:
+                example["video"] = video.decode_clip(frames, data.crop_size, crop_seed, flip=data.flip)
+            else:
+                example["video"] = video.decode_crop(
+                    frames, data.crop_size, view % action.eval_crops, action.eval_crops
+                )
+        if "audio" in self.streams:
+            example["audio"] = sampling.looped_audio(record["audio"], audio_start, num_frames, self.clip)
+        return example
+
+    def batch_shapes(self, batch_size):
+        size, clip = self.data_config.crop_size, self.clip
+        shapes = {
+            "video": jax.ShapeDtypeStruct((batch_size, clip.num_frames, size, size, 3), jnp.uint8),
+            "audio": jax.ShapeDtypeStruct((batch_size, clip.num_samples, 2), jnp.int16),
+        }
+        return {
+            **{stream: shapes[stream] for stream in self.streams},
+            "has_audio": jax.ShapeDtypeStruct((batch_size,), jnp.bool_),
+            "label": jax.ShapeDtypeStruct((batch_size,), jnp.int32),
+        }
+
+    def init(self, key):
+        zeros = {name: jnp.zeros(x.shape, x.dtype) for name, x in self.batch_shapes(1).items()}
+        return self.model().init(
+            key, zeros.get("video"), zeros.get("audio"), zeros["has_audio"], train=False, **self._rates()
+        )
+
+    def apply(self, variables, batch, *, train, dropout_key=None):
+        """The outputs are the network's intermediates, `logits` and `targets`, both [B, num_classes].
+
+        A row of `targets` sums to 1: it is the label, in training softened and mixed as the config says.
+        """
+        targets = jax.nn.one_hot(batch["label"], self.action_config.num_classes)
+        inputs = {key: batch[key] for key in (*self.streams, "has_audio")}
+        if train:
+            targets = optax.smooth_labels(targets, self.action_config.label_smoothing)
+            if self.action_config.mixup:
+                dropout_key, mixup_key = jax.random.split(dropout_key)
+                inputs, targets = mix(mixup_key, inputs, targets, self.action_config.mixup)
+        (logits, out), changed = self.model().apply(
+            variables,
+            inputs.get("video"),
+            inputs.get("audio"),
+            inputs["has_audio"],
+            train=train,
+            rngs={"dropout": dropout_key} if train else None,
+            mutable=["batch_stats"] if train else [],
+            **self._rates(),
+        )
+        return {**out, "logits": logits, "targets": targets}, changed
+
+    def loss(self, outputs, batch):
+        logits, targets = outputs["logits"], outputs["targets"]
+        loss = optax.softmax_cross_entropy(logits, targets).mean()
+        # Of mixed clips the one that weighs more is the answer.
+        accuracy = (logits.argmax(axis=-1) == targets.argmax(axis=-1)).mean()
+        return loss, {"accuracy": accuracy}
+
+    def _rates(self) -> dict[str, float]:
+        return {"frame_rate": self.clip.achieved_frame_rate, "sample_rate": self.clip.sample_rate}
+
+
+def mix(
+    key: jax.Array, inputs: Mapping[str, jax.Array], targets_BxC: jax.Array, alpha: float
+) -> tuple[dict[str, jax.Array], jax.Array]:
+    """Mixup (Zhang et al., 2018): each clip mixed with another of the batch, picture, sound and target alike.
+
+    Args:
+      key: of the shares, drawn from Beta(alpha, alpha) for each clip, and of who is mixed with whom.
+      inputs: `video` and `audio`, or one of them, and `has_audio`, which the mixture has where either has it.
+      targets_BxC: rows that sum to 1.
+      alpha: positive; 1 draws shares uniformly, less draws them nearer to 0 and 1.
+
+    Returns:
+      The inputs, video and audio as float32 in their old ranges, and the targets.
+    """
+    share_key, order_key = jax.random.split(key)
+    num_clips = targets_BxC.shape[0]
+    share_B = jax.random.beta(share_key, alpha, alpha, (num_clips,))
+    partner_B = jax.random.permutation(order_key, num_clips)
+
+    def blend(x):
+        share = share_B.reshape(-1, *(1,) * (x.ndim - 1))
+        x = x.astype(jnp.float32)
+        return share * x + (1 - share) * x[partner_B]
+
+    mixed = {key: blend(x) for key, x in inputs.items() if key != "has_audio"}
+    mixed["has_audio"] = inputs["has_audio"] | inputs["has_audio"][partner_B]
+    return mixed, blend(targets_BxC)
+
+
+def _num_classes(config: ConfigDict) -> int:
+    """`config.action.num_classes`, or the number of classes that the dataset folder lists."""
+    if config.action.num_classes:
+        return config.action.num_classes
+    from cmav.data.index import load_classes
+
+    classes = load_classes(config.data.dir)
+    if not classes:
+        raise UserError(
+            f"how many classes? {config.data.dir!r} has no classes.txt (no dataset there, or one whose labels are "
+            "numbers or missing): name another with --config.data.dir, or set --config.action.num_classes."
+        )
+    return len(classes)
+
+
+def _check(action: FrozenConfigDict) -> None:
+    streams_of(action.mode)
+    if action.eval_crops not in (1, 3):
+        raise UserError(
+            f"config.action.eval_crops={action.eval_crops}: choose 1 (central) or 3 (left, central, right)."
+        )
+    if action.eval_clips < 1:
+        raise UserError(f"config.action.eval_clips={action.eval_clips} must be at least 1.")
+    if not 0 <= action.label_smoothing < 1:
+        raise UserError(f"config.action.label_smoothing={action.label_smoothing} must be at least 0 and below 1.")
+    if action.mixup < 0:
+        raise UserError(f"config.action.mixup={action.mixup} must not be negative; 0 mixes nothing.")
