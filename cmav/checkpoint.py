@@ -6,7 +6,8 @@ format does not notice is found, and the step before is used.
 """
 
 import os
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,9 @@ from absl import logging
 from orbax.checkpoint import v1 as ocp
 
 from cmav.errors import UserError
+from cmav.trees import flatten
+
+T = TypeVar("T")
 
 ARRAY_ITEMS = ("params", "model_state", "opt_state")
 
@@ -73,25 +77,33 @@ class Checkpoints:
           UserError: where the arrays of the checkpoint are not those of the template (another network), where `step` is
             not there, or where checkpoints are there but none can be read.
         """
-        steps = self.steps()
-        if step is not None and step not in steps:
-            raise UserError(f"no checkpoint of step {step} in {self._directory}; there are: {steps or 'none'}.")
-        candidates = steps[::-1] if step is None else [step]
-        for candidate in candidates:
+
+        def load(candidate: int) -> tuple[dict[str, Any], dict[str, Any]]:
             self._check_shapes(candidate, template)
-            try:
-                return self._load(candidate, template)
-            except (
-                Exception
-            ) as error:  # Whatever a damaged file makes the libraries raise, the step before may be whole.
-                self._damaged.add(candidate)
-                logging.warning("checkpoint %d in %s is damaged: %s", candidate, self._directory, _first_line(error))
-        if candidates:
-            raise UserError(
-                f"none of the checkpoints {candidates} in {self._directory} can be read. "
-                "Move the folder away to start afresh, or bring back a copy of it."
+            return self._load(candidate, template)
+
+        return self._first_whole(load, step)
+
+    def restore_as_saved(
+        self, names: Sequence[str], sharding: jax.sharding.Sharding, step: int | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """As `restore`, for whoever does not know what is in the checkpoint: the items of these names, whole.
+
+        Raises:
+          UserError: as `restore`, but for the shapes.
+        """
+
+        def load(candidate: int) -> tuple[dict[str, Any], dict[str, Any]]:
+            saved = self._checkpointer.checkpointables_metadata(candidate).metadata
+            template = {name: saved[name] for name in names if name in saved}
+            if None in template.values():
+                raise ValueError("an item cannot be read")
+            template = jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), template
             )
-        return None
+            return self._load(candidate, template)
+
+        return self._first_whole(load, step)
 
     def wait(self) -> None:
         """Returns once everything is written."""
@@ -100,6 +112,29 @@ class Checkpoints:
     def close(self) -> None:
         """Waits for what is being written, then lets go."""
         self._checkpointer.close()
+
+    def _first_whole(self, load: Callable[[int], T], step: int | None) -> T | None:
+        """Loads the newest checkpoint that is whole, or the one of `step`."""
+        steps = self.steps()
+        if step is not None and step not in steps:
+            raise UserError(f"no checkpoint of step {step} in {self._directory}; there are: {steps or 'none'}.")
+        candidates = steps[::-1] if step is None else [step]
+        for candidate in candidates:
+            try:
+                return load(candidate)
+            except UserError:
+                raise
+            except (
+                Exception
+            ) as error:  # Whatever a damaged file makes the libraries raise: the step before may be whole.
+                self._damaged.add(candidate)
+                logging.warning("checkpoint %d in %s is damaged: %s", candidate, self._directory, _first_line(error))
+        if candidates:
+            raise UserError(
+                f"none of the checkpoints {candidates} in {self._directory} can be read. "
+                "Move the folder away to start afresh, or bring back a copy of it."
+            )
+        return None
 
     def _load(self, step: int, template: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         wanted = {name: tree for name, tree in template.items() if jax.tree.leaves(tree)}
@@ -133,12 +168,7 @@ class Checkpoints:
 
 def _differences(item: str, saved: Any, wanted: Any) -> list[str]:
     def shapes(tree):
-        leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, "shape"))
-        return {
-            item + jax.tree_util.keystr(path, simple=True, separator="/").join(["/", ""]): tuple(leaf.shape)
-            for path, leaf in leaves
-            if hasattr(leaf, "shape")
-        }
+        return {f"{item}/{path}": tuple(leaf.shape) for path, leaf in flatten(tree).items() if hasattr(leaf, "shape")}
 
     ours, theirs = shapes(wanted), shapes(saved)
     lines = [f"{key} is not in the checkpoint" for key in sorted(ours.keys() - theirs.keys())]

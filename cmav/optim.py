@@ -1,12 +1,15 @@
 """The optimizer and its learning rate, from `config.optim`."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
 from cmav.errors import UserError
+from cmav.trees import flatten, heads, is_under, path_of
 
 Schedule = Callable[[int], float]
 
@@ -34,8 +37,10 @@ def make_schedule(config: ConfigDict, total_steps: int) -> Schedule:
 def make_optimizer(config: ConfigDict, schedule: Schedule) -> optax.GradientTransformation:
     """Clipping, then L2 weight decay of the kernels (added to the gradient, as in SGD with momentum), then the rule.
 
+    Last come the learning rates of subtrees: `frozen`, `multipliers`, `head_warmup_steps`.
+
     Raises:
-      UserError: for a name that is not known.
+      UserError: for a name that is not known; of a subtree, once the parameters are known (`init`).
     """
     if config.name == "sgd":
         rule = optax.sgd(schedule, momentum=config.momentum)
@@ -48,7 +53,54 @@ def make_optimizer(config: ConfigDict, schedule: Schedule) -> optax.GradientTran
         steps.insert(0, optax.add_decayed_weights(config.weight_decay, mask=_kernels))
     if config.clip_norm:
         steps.insert(0, optax.clip_by_global_norm(config.clip_norm))
+    if config.frozen or config.multipliers or config.head_warmup_steps:
+        multipliers = {**dict(config.multipliers), **dict.fromkeys(config.frozen, 0.0)}
+        steps.append(scale_subtrees(multipliers, config.head_warmup_steps))
     return optax.chain(*steps)
+
+
+class ScaleSubtreesState(NamedTuple):
+    count: jax.Array  # int32 [], updates made
+
+
+def scale_subtrees(multipliers: dict[str, float], head_warmup_steps: int = 0) -> optax.GradientTransformation:
+    """Multiplies the updates of named subtrees.
+
+    Args:
+      multipliers: factor by name, such as "backbone" or "backbone/video_encoder"; the longest name that fits a
+        parameter counts, and 1 where none does. A factor of 0 leaves a parameter exactly as it is.
+      head_warmup_steps: in the first so many updates all but "head" have a factor of 0.
+
+    Raises:
+      UserError: in `init`, for a name that no parameter has.
+    """
+
+    def factor(path: str) -> float:
+        fitting = [name for name in multipliers if is_under(path, name)]
+        return multipliers[max(fitting, key=len)] if fitting else 1.0
+
+    def init(params):
+        paths = flatten(params).keys()
+        for name in (*multipliers, *(["head"] if head_warmup_steps else [])):
+            if not any(is_under(path, name) for path in paths):
+                raise UserError(
+                    f"config.optim: the network has no parameters {name!r} (frozen, multipliers or head_warmup_steps); "
+                    f"it has {', '.join(heads(paths))}."
+                )
+        return ScaleSubtreesState(jnp.zeros((), jnp.int32))
+
+    def update(updates, state, params=None):
+        del params
+        is_warm = state.count >= head_warmup_steps
+
+        def scale(key_path, x):
+            path = path_of(key_path)
+            scaled = x * factor(path)
+            return scaled if is_under(path, "head") or not head_warmup_steps else jnp.where(is_warm, scaled, 0)
+
+        return jax.tree_util.tree_map_with_path(scale, updates), ScaleSubtreesState(state.count + 1)
+
+    return optax.GradientTransformation(init, update)
 
 
 def _kernels(params):

@@ -144,3 +144,22 @@ def test_the_fingerprint_notices_what_the_format_does_not(tmp_path, monkeypatch)
     monkeypatch.setattr(checkpoint.ocp.training.Checkpointer, "load_checkpointables", flip_a_bit)
     _, metadata = restore(tmp_path, make_items())
     assert metadata["step"] == 1
+
+
+def test_restores_what_was_saved_without_knowing_it(tmp_path):
+    items = make_items(seed=3, width=6)
+    save(tmp_path, 7, items)
+    save(tmp_path, 9, make_items(seed=5, width=6))
+    sharding = jax.tree.leaves(items)[0].sharding
+
+    def restore_as_saved(step=None):
+        return Checkpoints(str(tmp_path)).restore_as_saved(("params", "model_state"), sharding, step)
+
+    restored, metadata = restore_as_saved(step=7)
+    assert_same(restored, {name: items[name] for name in ("params", "model_state")})
+    assert metadata["step"] == 7
+    assert restore_as_saved()[1]["step"] == 9
+    damage(tmp_path, 9, "params")
+    restored, metadata = restore_as_saved()
+    assert_same(restored["params"], items["params"])
+    assert metadata["step"] == 7

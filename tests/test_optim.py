@@ -1,5 +1,6 @@
 """Schedules and the optimizer against sums done by hand."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -63,3 +64,32 @@ def test_unknown_names_are_explained(settings):
     config = optim_config(**settings)
     with pytest.raises(UserError, match="choose"):
         make_optimizer(config, make_schedule(config, 10))
+
+
+def test_subtrees_have_their_own_rates():
+    config = optim_config(
+        name="sgd", learning_rate=1.0, momentum=0.0, weight_decay=0.5,
+        frozen=("backbone/audio",), multipliers=(("backbone", 0.1), ("head", 2.0)), head_warmup_steps=2,
+    )  # fmt: skip
+    optimizer = make_optimizer(config, make_schedule(config, 10))
+    params = {"backbone": {"video": jnp.ones((1, 1)), "audio": jnp.ones((1, 1)), "audio_norm": jnp.ones(1)},
+              "head": jnp.ones(1), "rest": jnp.ones(1)}  # fmt: skip
+    grads = jax.tree.map(jnp.ones_like, params)
+    state = optimizer.init(params)
+    steps = []
+    for _ in range(3):
+        updates, state = optimizer.update(grads, state, params)
+        steps.append(jax.tree.map(lambda x: round(float(x.sum()), 5), updates))
+    for step in steps[:2]:
+        assert step == {"backbone": {"video": 0, "audio": 0, "audio_norm": 0}, "head": -2, "rest": 0}
+    # Matrices decay, by half of what they are; what is frozen does not even do that.
+    assert steps[2] == {"backbone": {"video": -0.15, "audio": 0, "audio_norm": -0.1}, "head": -2, "rest": -1}
+
+
+@pytest.mark.parametrize(
+    "settings", [dict(frozen=("backbon",)), dict(multipliers=(("head/x", 2.0),)), dict(head_warmup_steps=3)]
+)
+def test_a_subtree_that_is_not_there_is_named(settings):
+    config = optim_config(**settings)
+    with pytest.raises(UserError, match=r"backbon|head"):
+        make_optimizer(config, make_schedule(config, 10)).init({"backbone": {"fc": jnp.ones(1)}})

@@ -12,6 +12,7 @@ from ml_collections import FrozenConfigDict
 
 from cmav.errors import UserError
 from cmav.models.avs_net import AvsBackbone
+from cmav.trees import is_under
 
 # Which streams a network has, by config.action.mode.
 STREAMS = {
@@ -20,7 +21,6 @@ STREAMS = {
     "vision_only": ("video",),
     "audio_only": ("audio",),
 }
-ENCODERS = ("video_encoder", "audio_encoder")
 
 
 class ActionHead(nn.Module):
@@ -120,7 +120,7 @@ class ActionNet(nn.Module):
         }
 
     def _is_frozen(self, name: str) -> bool:
-        return any(name == prefix or name.startswith(f"{prefix}/") for prefix in self.frozen)
+        return any(is_under(name, subtree) for subtree in self.frozen)
 
 
 def streams_of(mode: str) -> tuple[str, ...]:

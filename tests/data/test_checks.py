@@ -1,5 +1,6 @@
 """A split against the config: what does not fit is said with both numbers and the remedy."""
 
+import numpy as np
 import pytest
 
 from cmav.data import checks, index
@@ -54,3 +55,26 @@ def test_the_first_record_that_can_be_read_is_taken(split):
         fake_clips.flip_a_byte(split, record)
     with pytest.raises(index.DatasetError, match=r"none of the first records .*--verify"):
         checks.check_dataset(split, ClipShape(0.5, 10.0, 10.0, 500), SIZE)
+
+
+def test_labelled_records(tmp_path):
+    clips = [fake_clips.make_clip(number, label=label, **CLIP) for number, label in enumerate([2, -1, 0, 1])]
+    split = fake_clips.write_clips(tmp_path, "train", clips)
+    everything = np.arange(4)
+    assert checks.labelled_records(split, everything, 3).tolist() == [0, 2, 3]
+    with pytest.raises(index.DatasetError, match=r"label 2, but .* 2 classes .*num_classes=3"):
+        checks.labelled_records(split, everything, 2)
+    with pytest.raises(index.DatasetError, match=r"no video of split 'train'.*`label`"):
+        checks.labelled_records(split, everything[1:2], 3)
+
+
+def test_few_labels_are_a_part_of_many(tmp_path):
+    clips = [fake_clips.make_clip(number, label=number % 3, **CLIP) for number in range(10)]
+    split = fake_clips.write_clips(tmp_path, "train", clips)
+    records = np.arange(1, 10)
+    one, two, all_of_them = (checks.first_of_each_class(split, records, count, seed=0) for count in (1, 2, 9))
+    assert sorted(split.rows["label"][one]) == [0, 1, 2]
+    assert sorted(split.rows["label"][two]) == [0, 0, 1, 1, 2, 2]
+    assert set(one) < set(two) < set(all_of_them) and all_of_them.tolist() == records.tolist()
+    draws = {tuple(checks.first_of_each_class(split, records, 1, seed)) for seed in range(20)}
+    assert len(draws) > 5

@@ -149,3 +149,50 @@ def test_clip_past_the_end_is_an_error():
     for start in (40, 110):
         with pytest.raises(tf.errors.InvalidArgumentError):
             take(tf.constant(start))
+
+
+def test_a_clip_starts_anywhere_and_its_audio_nearby():
+    shape = ClipShape(1.0, 10.0, 5.0, 100)
+    draw = tf.function(lambda number: sampling.sample_clip(tf.stack([3, number]), 16, shape, 0.3))
+    starts, audio_starts = np.array([draw(tf.constant(number)) for number in range(2000)]).T
+    assert set(starts) == set(range(7))
+    assert_uniform(starts.tolist(), range(7))
+    assert_uniform((audio_starts - starts)[starts == 3].tolist(), range(-3, 4))
+    assert audio_starts.min() == 0 and audio_starts.max() == 6
+    exact = tf.function(lambda number: sampling.sample_clip(tf.stack([3, number]), 16, shape, 0.0))
+    assert all(start == audio for start, audio in (exact(tf.constant(number)) for number in range(20)))
+    assert [int(x) for x in sampling.sample_clip(tf.constant([1, 2]), 4, shape, 0.3)] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("count", "num_frames", "expected"),
+    [(5, 26, [0, 4, 8, 12, 16]), (4, 20, [0, 3, 7, 10]), (1, 20, [5]), (3, 10, [0, 0, 0]), (3, 4, [0, 0, 0])],
+)
+def test_clips_are_evenly_spaced_from_the_first_frame_to_the_last(count, num_frames, expected):
+    shape = ClipShape(1.0, 10.0, 5.0, 100)
+    starts = [int(sampling.evenly_spaced_start(number, count, num_frames, shape)) for number in range(count)]
+    assert starts == expected
+
+
+def test_short_records_loop_and_long_ones_do_not():
+    shape = ClipShape(1.0, 10.0, 5.0, 30)  # 5 frames of every second one, 30 samples: 3 to a frame
+    frames = tf.constant([str(number) for number in range(14)])
+    audio = tf.constant(np.arange(84, dtype=np.int16).reshape(42, 2))
+
+    def take(num_frames, start, num_samples):
+        clip = sampling.looped_frames(frames[:num_frames], tf.constant(start), shape)
+        sound = sampling.looped_audio(audio[:num_samples], tf.constant(start), tf.constant(num_frames), shape)
+        return [int(frame) for frame in clip.numpy()], sound.numpy()[:, 0] // 2
+
+    clip, sound = take(14, 4, 42)
+    assert clip == [4, 6, 8, 10, 12] and sound.tolist() == list(range(12, 42))
+    clip, sound = take(3, 0, 9)
+    assert clip == [0, 2, 1, 0, 2] and sound.tolist() == [*range(9), *range(9), *range(9), 0, 1, 2]
+    # Audio that ends before the frames is silent until they begin again; audio that goes on is cut.
+    assert take(3, 0, 7)[1].tolist()[:12] == [0, 1, 2, 3, 4, 5, 6, 0, 0, 0, 1, 2]
+    assert take(3, 0, 42)[1].tolist()[:12] == [0, 1, 2, 3, 4, 5, 6, 7, 8, 0, 1, 2]
+
+
+def test_length_of_a_record_without_frames():
+    shape = ClipShape(1.0, 10.0, 5.0, 30)
+    assert [int(sampling.frames_of_samples(n, shape)) for n in (1, 3, 4, 30, 31)] == [1, 1, 2, 10, 11]

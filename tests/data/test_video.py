@@ -106,3 +106,13 @@ def test_a_broken_jpeg_is_an_error(damage):
     assert decode(tf.constant(good)).shape == [3, SIZE, SIZE, 3]
     with pytest.raises(tf.errors.InvalidArgumentError):
         decode(tf.constant([good[0], damage(good[1]), good[2]]))
+
+
+def test_three_crops_from_left_to_right():
+    clip = jpegs()
+    up = (SIZE - CROP) // 2
+    for number, left in enumerate((0, (SIZE - CROP) // 2, SIZE - CROP)):
+        crop = video.decode_crop(clip, CROP, tf.constant(number), 3).numpy()
+        np.testing.assert_array_equal(crop, video.decode_frames(clip, CROP, up, left).numpy())
+    central = video.decode_crop(clip, CROP, tf.constant(0), 1).numpy()
+    np.testing.assert_array_equal(central, video.decode_clip(clip, CROP, None).numpy())

@@ -1,0 +1,158 @@
+"""The action network: silent clips, single streams, what is frozen, and its parameters beside `AvsNet`'s."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import FrozenConfigDict
+
+from cmav import config as cmav_config
+from cmav.errors import UserError
+from cmav.models.action_net import ActionNet
+from cmav.models.avs_net import AvsNet
+from cmav.trees import flatten
+from tests import tiny_config
+from tests.models import fake_variables
+
+RATES = dict(frame_rate=10.0, sample_rate=1000)
+B, T, S, SIZE, CLASSES = 4, 15, 1500, 16, 5
+HEARD = np.array([True, False, True, False])
+
+
+def make_net(mode="full", attention="cma", depth=1, frozen=(), **action):
+    model = tiny_config.get_config().model
+    model.attention, model.depth = attention, depth
+    settings = cmav_config.get_default("action").action
+    settings.update(mode=mode, num_classes=CLASSES, hidden_size=12, **action)
+    return ActionNet(FrozenConfigDict(model), FrozenConfigDict(settings), frozen)
+
+
+@functools.cache
+def inputs():
+    rng = np.random.default_rng(0)
+    video = rng.integers(0, 256, (B, T, SIZE, SIZE, 3)).astype(np.uint8)
+    audio = rng.integers(-8000, 8000, (B, S, 2)).astype(np.int16)
+    audio[~HEARD] = 0
+    return video, audio
+
+
+@functools.cache
+def variables_of(net):
+    init = functools.partial(net.init, train=False, **RATES)
+    return fake_variables.draw(jax.eval_shape(init, jax.random.key(0), *inputs(), HEARD))
+
+
+def predict(net, video, audio, heard, variables=None):
+    return net.apply(variables or variables_of(net), video, audio, jnp.asarray(heard), train=False, **RATES)
+
+
+def test_features_are_the_means_of_the_final_tokens():
+    net = make_net()
+    variables, (video, audio) = variables_of(net), inputs()
+    logits, out = predict(net, video, audio, np.full(B, True))
+    # The same backbone in the synchronization network, which takes K audios.
+    backbone = {"params": {"backbone": variables["params"]["backbone"]}, "batch_stats": variables["batch_stats"]}
+    avs = AvsNet(net.config)
+    fresh = fake_variables.draw(
+        jax.eval_shape(functools.partial(avs.init, train=False, **RATES), jax.random.key(0), video, audio[:, None])
+    )
+    backbone["params"]["head"] = fresh["params"]["head"]
+    _, expected = avs.apply(backbone, video, audio[:, None], train=False, **RATES)
+    for stream in ("video", "audio"):
+        np.testing.assert_allclose(
+            out[f"{stream}/features"], expected[f"{stream}/features"][:, 0].mean(axis=1), atol=1e-5
+        )
+    np.testing.assert_array_equal(
+        out["features"], np.concatenate([out["video/features"], out["audio/features"]], axis=-1)
+    )
+    head = variables["params"]["head"]
+    hidden = np.maximum(np.asarray(out["features"]) @ head["hidden"]["kernel"] + head["hidden"]["bias"], 0)
+    np.testing.assert_allclose(logits, hidden @ head["logits"]["kernel"] + head["logits"]["bias"], atol=1e-4)
+    assert logits.shape == (B, CLASSES) and logits.dtype == jnp.float32
+
+
+@pytest.mark.parametrize(("attention", "depth"), [("cma", 1), ("cma", 2), ("aga", 1), ("vga", 1)])
+def test_a_silent_clip_is_seen_as_by_the_vision_only_network(attention, depth):
+    both, alone = make_net(attention=attention, depth=depth), make_net("vision_only", attention, depth)
+    variables, (video, audio) = variables_of(both), inputs()
+    _, out = predict(both, video, audio, HEARD)
+
+    def part(tree, like):
+        return {key: part(tree[key], value) if isinstance(value, dict) else tree[key] for key, value in like.items()}
+
+    own = variables_of(alone)
+    weights = {**own, "params": {**own["params"], "backbone": None}, "batch_stats": None}
+    weights["params"]["backbone"] = part(variables["params"]["backbone"], own["params"]["backbone"])
+    weights["batch_stats"] = part(variables["batch_stats"], own["batch_stats"])
+    _, expected = predict(alone, video, None, HEARD, weights)
+    np.testing.assert_allclose(out["features"][~HEARD, :32], expected["features"][~HEARD], atol=1e-5)
+    np.testing.assert_array_equal(out["audio/features"][~HEARD], 0)
+    assert np.abs(out["features"][HEARD, :32] - expected["features"][HEARD]).max() > 1e-2 or attention == "vga"
+    # Nor do the samples of a clip that is said to be silent matter.
+    _, noisy = predict(both, video, audio + 999 * ~HEARD[:, None, None], HEARD)
+    np.testing.assert_array_equal(noisy["features"], out["features"])
+
+
+def test_a_network_of_one_stream_has_only_its_parameters():
+    full = {path.removeprefix("backbone/") for path in flatten(variables_of(make_net())["params"])}
+    assert any(path.startswith("co_attention/0_audio_guided") for path in full)
+    for mode, stream, other in (("vision_only", "video", "audio"), ("audio_only", "audio", "video")):
+        variables = variables_of(make_net(mode))
+        paths = {path.removeprefix("backbone/") for path in flatten(variables["params"])}
+        assert paths < full
+        assert any(path.startswith(f"{stream}_encoder") for path in paths)
+        assert not any(other in path for path in paths)
+        assert set(variables["batch_stats"]["backbone"]) == {f"{stream}_encoder"}
+
+
+def test_silence_stays_out_of_the_statistics():
+    net = make_net()
+    video, audio = inputs()
+
+    def statistics(rows):
+        heard = jnp.asarray(HEARD[rows])
+        _, changed = net.apply(
+            variables_of(net), video[rows], audio[rows], heard, train=True, mutable=["batch_stats"],
+            rngs={"dropout": jax.random.key(0)}, **RATES,
+        )  # fmt: skip
+        return changed["batch_stats"]["backbone"]
+
+    everyone, only_heard = statistics(np.arange(B)), statistics(np.flatnonzero(HEARD))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+        everyone["audio_encoder"], only_heard["audio_encoder"],
+    )  # fmt: skip
+    assert not np.allclose(everyone["video_encoder"]["layer_0"]["norm"]["mean"],
+                           only_heard["video_encoder"]["layer_0"]["norm"]["mean"], atol=1e-4)  # fmt: skip
+    silent = statistics(np.flatnonzero(~HEARD))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(silent))
+
+
+@pytest.mark.parametrize("frozen", [("backbone",), ("backbone/video_encoder",)])
+def test_what_is_frozen_gets_no_gradient_and_keeps_its_statistics(frozen):
+    net = make_net(frozen=frozen)
+    variables = variables_of(net)
+
+    def loss(params):
+        (logits, _), changed = net.apply(
+            {**variables, "params": params}, *inputs(), jnp.asarray(HEARD), train=True, mutable=["batch_stats"],
+            rngs={"dropout": jax.random.key(0)}, **RATES,
+        )  # fmt: skip
+        return (logits**2).sum(), changed
+
+    (_, changed), grads = jax.value_and_grad(loss, has_aux=True)(variables["params"])
+    before = variables["batch_stats"]["backbone"]
+    after = {**before, **changed.get("batch_stats", {}).get("backbone", {})}
+    for encoder in ("video_encoder", "audio_encoder"):
+        is_frozen = encoder == "video_encoder" or frozen == ("backbone",)
+        moved = [np.any(a != b) for a, b in zip(*map(jax.tree.leaves, (before[encoder], after[encoder])), strict=True)]
+        flows = [np.any(leaf != 0) for leaf in jax.tree.leaves(grads["backbone"][encoder])]
+        assert any(moved) != is_frozen and any(flows) != is_frozen
+    assert np.any(grads["head"]["hidden"]["kernel"] != 0)
+
+
+def test_an_unknown_mode_is_named():
+    with pytest.raises(UserError, match=r"action\.mode='blind'.*vision_only"):
+        variables_of(make_net("blind"))
