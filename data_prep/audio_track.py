@@ -23,13 +23,13 @@ class AudioTrack:
       damage: None, or why the sound could not be decoded to its end; what is missing reads as zeros.
     """
 
-    def __init__(self, path: str, sample_rate: int, zero: Fraction, alive: Callable[[], None]):
+    def __init__(self, path: str, sample_rate: int, zero: Fraction | None, alive: Callable[[], None]):
         """Opens the sound of a video.
 
         Args:
           path: the file.
           sample_rate: samples per second to resample to.
-          zero: seconds on the container's clock at which sample 0 lies.
+          zero: seconds on the container's clock at which sample 0 lies; None: where the sound begins.
           alive: called at every packet.
         """
         self._rate, self._zero = sample_rate, zero
@@ -62,6 +62,28 @@ class AudioTrack:
             self._piece = next(self._pieces, None)
         return audio
 
+    def read_all(self) -> np.ndarray:
+        """Returns int16 [samples, 2]: the sound from sample 0 to its end. In place of `read`."""
+        pieces = []
+        while self._piece is not None:
+            pieces.append(self._piece)
+            self._piece = next(self._pieces, None)
+        audio = np.zeros((max((position + len(samples) for position, samples in pieces), default=0), 2), np.int16)
+        for position, samples in pieces:
+            audio[position : position + len(samples)] = samples
+        return audio
+
+    def is_silent(self, count: int | None) -> bool:
+        """Whether the first `count` samples, or all, are nothing but zeros. In place of `read`."""
+        while self._piece is not None:
+            position, samples = self._piece
+            if count is not None and position >= count:
+                break
+            if samples[max(0, -position) : None if count is None else count - position].any():
+                return False
+            self._piece = next(self._pieces, None)
+        return True
+
     def _placed(self) -> Iterator[tuple[int, np.ndarray]]:
         """Yields (number of the first sample, int16 [n, 2]), without overlaps."""
         end = None
@@ -85,6 +107,8 @@ class AudioTrack:
         for frame in self._reader.frames(since=self._zero):
             if not frame.samples or not frame.sample_rate:
                 continue
+            if self._zero is None:
+                self._zero = (frame.pts or 0) * (frame.time_base or Fraction(1))
             expected = self._zero if run is None else run.end
             time = expected if frame.pts is None or frame.time_base is None else frame.pts * frame.time_base + offset
             if run is not None and time < expected - (MAX_JITTER if run.end < run.start + 1 else MAX_BACKWARD):

@@ -3,13 +3,14 @@
 import argparse
 import os
 import sys
+from collections.abc import Callable
 
 import tensorflow as tf
 import tqdm
 
-from cmav.data import index
+from cmav.data import layout
 from cmav.errors import UserError
-from data_prep import beam_runner, finish, manifest, plan, shards, verify, workers
+from data_prep import beam_runner, datasets, finish, manifest, plan, shards, tfds_videos, verify, workers
 from data_prep.clips import ClipOptions
 
 
@@ -17,7 +18,7 @@ def run(args: argparse.Namespace) -> int:
     """Builds and verifies as the flags say. Returns the exit status."""
     try:
         folder = args.out.rstrip("/") if "://" in args.out else os.path.abspath(args.out)
-        whole = _build(args, folder) if args.videos else True
+        whole = _build(args, folder) if args.videos or args.dataset else True
         if args.verify and whole:
             whole = verify.verify(folder, args.split, args.workers)
         return 0 if whole else 1
@@ -31,17 +32,19 @@ def run(args: argparse.Namespace) -> int:
 
 def _build(args: argparse.Namespace, folder: str) -> bool:
     """Builds each split that is asked for. Returns whether all are finished."""
-    options = ClipOptions(args.clip_seconds, args.size, args.frame_rate, args.sample_rate, args.jpeg_quality)
-    listed = manifest.read(args.videos, args.split)
-    if listed.unused_columns:
-        print(f"{args.videos}: columns that are not used: {', '.join(listed.unused_columns)}")
+    listed, work = _listed(args)
+    for note in listed.notes:
+        print(note)
+    options = ClipOptions(
+        args.clip_seconds, args.size, args.frame_rate, args.sample_rate, args.jpeg_quality, listed.sound_only
+    )
     for split in listed.splits:  # all, before the work of hours begins
         plan.check_split_name(split)
     tf.io.gfile.makedirs(folder)
     unfinished = []
     for split in listed.splits:
         settled = plan.settle(folder, listed, split, options, args.shards)
-        _do_units(args, settled, folder, listed.root)
+        _do_units(args, settled, folder, listed.root, work)
         missing = sorted(set(range(settled.num_shards)) - shards.finished(folder, settled))
         if missing:
             unfinished.append(split)
@@ -49,11 +52,20 @@ def _build(args: argparse.Namespace, folder: str) -> bool:
         else:
             print(f"{split}: {finish.finish(folder, settled)}")
     if not unfinished:
-        print(_next_steps(folder))
+        print(_next_steps(folder, args.dataset, listed.sound_only))
     return not unfinished
 
 
-def _do_units(args: argparse.Namespace, settled: plan.Plan, folder: str, root: str) -> None:
+def _listed(args: argparse.Namespace) -> tuple[manifest.Manifest, Callable[..., None]]:
+    """What is to be built, and the function that does a unit of that work."""
+    if not args.dataset:
+        return manifest.read(args.videos, args.split), shards.build
+    if args.dataset.startswith(tfds_videos.PREFIX):
+        return tfds_videos.read(args.dataset, args.videos, args.split, args.shards), tfds_videos.build
+    return datasets.read(args.dataset, args.videos, args.lists, args.split), shards.build
+
+
+def _do_units(args: argparse.Namespace, settled: plan.Plan, folder: str, root: str, work: Callable[..., None]) -> None:
     part, parts = args.shard_range or (0, 1)
     done = shards.finished(folder, settled)
     mine = range(part, settled.num_shards, parts)
@@ -66,7 +78,7 @@ def _do_units(args: argparse.Namespace, settled: plan.Plan, folder: str, root: s
     with tqdm.tqdm(total=num_videos, initial=num_before, desc=settled.split, unit="video") as bar:
         workers.run(
             [settled.unit(shard, folder, root) for shard in todo],
-            shards.build,
+            work,
             args.workers,
             on_progress=lambda num_done: bar.update(num_before + num_done - bar.n),
         )
@@ -82,9 +94,12 @@ def _what_is_missing(split: str, missing: list[int], num_shards: int, shard_rang
     return text
 
 
-def _next_steps(folder: str) -> str:
-    splits = index.list_splits(folder)
+def _next_steps(folder: str, dataset: str | None, sound_only: bool) -> str:
+    splits = layout.list_splits(folder)
     lines = [f"{folder} holds the splits: {', '.join(splits)}"]
+    if dataset:
+        config = f" --config=configs/finetune_{dataset}.py" if dataset in ("ucf101", "hmdb51") else ""
+        return "\n".join(lines if sound_only else [*lines, f"Next: CMAV_DATA={folder} python -m cmav.finetune{config}"])
     if "train" in splits and "validation" not in splits:
         lines += ["To evaluate while training, build held-out videos too, with --split validation"]
     return "\n".join([*lines, f"Next: CMAV_DATA={folder} python -m cmav.main --config=configs/avs_cma.py"])

@@ -8,10 +8,26 @@
   start, end      optional, seconds: the part of the video to use
   label           optional, a number or a name
   split           optional: train, validation, test, ...; each is built
-  splits          optional: official splits, for the record, separated by ;
+  splits          optional: official splits, separated by ;
 Each video is cut into clips of --clip_seconds; the remainder is dropped. For
 labelled sets, --clip_seconds 0 keeps videos whole. What could not be used is
 listed with the reason in OUT/rejects.csv.
+
+--dataset NAME builds a labelled set from its official lists, videos whole, into
+one split with the official ones as views of it: "train1" and "test1" then open
+like any split, and the end of the build says how many of their videos are there.
+  python data_prep/build_tfrecords.py --dataset ucf101 \\
+      --videos UCF-101 --lists ucfTrainTestlist --out ucf101
+  NAME                    --lists is the folder of
+  ucf101                  classInd.txt, trainlist01.txt, testlist01.txt, ...
+  hmdb51                  brush_hair_test_split1.txt, ...
+  kinetics_sounds         Kinetics' CSV files (label, youtube_id, time_start, ...)
+  esc50                   esc50.csv; sounds without pictures
+  dcase2013               not needed; sounds without pictures
+  tfds:ucf101/ucf101_1    what TFDS has prepared, in --videos or where TFDS keeps
+                          its data; pictures without sound, no --lists
+Videos are found by path, name or stem, with any extension, anywhere below
+--videos.
 
 A run that was killed continues when the same command is given again.
 
@@ -52,9 +68,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--videos", metavar="DIR_OR_CSV", help="where the videos are")
+    add("--dataset", metavar="NAME", help="a labelled set with official lists: see above")
+    add("--lists", metavar="DIR", help="where the lists of --dataset are")
     add("--out", metavar="DIR", required=True, help="dataset folder, local or gs://; may hold other splits")
-    add("--split", metavar="NAME", help="what to build; default: each split that the CSV lists, else train")
-    add("--clip_seconds", type=_number, default=Fraction(10), help="default 10; 0 keeps videos whole")
+    add(
+        "--split",
+        metavar="NAME",
+        help="what to build, or to verify; default: each split that the CSV lists, else train; with --dataset, videos",
+    )
+    add("--clip_seconds", type=_number, help="default 10, and 0 with --dataset; 0 keeps videos whole")
     add("--size", type=int, default=256, help="width and height of the pictures in pixels; default 256")
     add("--frame_rate", type=_number, default=Fraction(30000, 1001), help="pictures per second; default 30000/1001")
     add("--sample_rate", type=int, default=21_000, help="audio samples per second; default 21000")
@@ -74,8 +96,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    if not args.videos and not args.verify:
+    of_tfds = (args.dataset or "").startswith("tfds:")
+    if not args.videos and not of_tfds and (args.dataset or not args.verify):
         parser.error("--videos is missing: a folder or a CSV file (or give --verify to check a finished dataset)")
+    if args.lists and (of_tfds or not args.dataset):
+        parser.error("--lists is for --dataset with one of the sets that have lists: see --help")
+    if of_tfds and args.runner == "beam":
+        parser.error("--dataset tfds:... is built on one machine, or with --shard_range on several; not on Beam")
+    if args.clip_seconds is None:
+        args.clip_seconds = Fraction(0 if args.dataset else 10)
     for key, least, most in (
         ("size", 1, 65_500),
         ("sample_rate", 1, 768_000),

@@ -28,6 +28,7 @@ class ClipOptions:
       frame_rate: frames per second.
       sample_rate: audio samples per second.
       jpeg_quality: 1 to 100.
+      sound_only: the clips have no pictures: the files are sounds.
     """
 
     clip_seconds: Fraction = Fraction(10)
@@ -35,6 +36,7 @@ class ClipOptions:
     frame_rate: Fraction = Fraction(30000, 1001)
     sample_rate: int = schema.DEFAULT_SAMPLE_RATE
     jpeg_quality: int = 90
+    sound_only: bool = False
 
     @property
     def clip_frames(self) -> int:
@@ -59,8 +61,8 @@ def cut(video: Video, root: str, options: ClipOptions, alive: Callable[[], None]
       RejectedError: after the clips that could be had, where there are none or something was lost. Says why.
     """
     path = video.path(root)
-    start = _milliseconds(video.start)
-    end = None if video.end is None else _milliseconds(video.end)
+    start = milliseconds(video.start)
+    end = None if video.end is None else milliseconds(video.end)
     with contextlib.ExitStack() as stack:
         pictures = VideoTrack(path, options.size, options.jpeg_quality, alive)
         stack.callback(pictures.close)
@@ -103,7 +105,7 @@ def cut(video: Video, root: str, options: ClipOptions, alive: Callable[[], None]
 def _make_clip(
     video: Video, options: ClipOptions, first_frame: int, frames: list[bytes], sound: AudioTrack
 ) -> schema.Clip:
-    start = _milliseconds(video.start) + first_frame / options.frame_rate
+    start = milliseconds(video.start) + first_frame / options.frame_rate
     audio = sound.read(options.first_sample(first_frame), options.first_sample(len(frames)))
     return schema.Clip(
         clip_id=f"{video.name}_{round(start * 1000)}",
@@ -120,6 +122,6 @@ def _make_clip(
     )
 
 
-def _milliseconds(seconds: float) -> Fraction:
+def milliseconds(seconds: float) -> Fraction:
     """Exact, whatever the float makes of 0.1."""
     return Fraction(round(seconds * 1000), 1000)

@@ -1,4 +1,4 @@
-"""From finished shards to a finished split: its index, the rejects, and the metadata for TFDS."""
+"""From finished shards to a finished split: its index, official splits, class names, rejects, and TFDS's metadata."""
 
 import collections
 import concurrent.futures
@@ -13,9 +13,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from cmav.data import index, schema
+from cmav.data import index, layout, schema
 from cmav.errors import UserError
-from data_prep import files, shards
+from data_prep import files, official, shards
 from data_prep.plan import Plan
 
 REJECTS_NAME = "rejects.csv"
@@ -35,6 +35,7 @@ class Summary:
     seconds: float
     num_bytes: int
     rejects: collections.Counter  # number of videos by reason, without its details
+    official: list[official.OfficialSplit]
 
     def __str__(self) -> str:
         lines = [
@@ -42,7 +43,7 @@ class Summary:
             f"{self.num_bytes / 1e9:,.3f} GB; {self.num_silent:,} clips are silent"
         ]
         lines += [f"{count:6,} x {reason}" for reason, count in self.rejects.most_common()]
-        return "\n".join(lines)
+        return "\n".join([*lines, *map(str, self.official)])
 
 
 def finish(folder: str, plan: Plan) -> Summary:
@@ -56,7 +57,11 @@ def finish(folder: str, plan: Plan) -> Summary:
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         reports = list(pool.map(lambda shard: shards.read_report(folder, plan.split, shard), numbers))
     rejects = sorted(reject for report in reports for reject in report.rejects)
-    rows = [(shard, *row) for shard, report in zip(numbers, reports, strict=True) for row in report.rows]
+    rows, record_videos = [], []
+    for shard, report in zip(numbers, reports, strict=True):
+        videos = plan.shard_videos(shard)
+        rows += [(shard, *row) for row in report.rows]
+        record_videos += [videos[number] for number in report.videos]
     rows = np.array(rows, index.INDEX_DTYPE)
     _write_rejects(folder, plan.split, rejects)
     reasons = collections.Counter(general_reason(reason) for _, reason in rejects)
@@ -66,9 +71,18 @@ def finish(folder: str, plan: Plan) -> Summary:
             f"no clip could be cut from the {len(plan.videos)} videos of split {plan.split!r}:\n{words}\n"
             f"See {tf.io.gfile.join(folder, REJECTS_NAME)}. Shorter clips: --clip_seconds."
         )
+    official_splits = official.collect(plan.videos, record_videos)
+    path = layout.official_path(folder, plan.split)
+    if official_splits:
+        files.write_whole(path, official.to_json(official_splits), folder, plan.split)
+    elif tf.io.gfile.exists(path):
+        tf.io.gfile.remove(path)  # of a split of this name that was deleted
+    if any(video.label_name for video in plan.videos) and plan.classes:
+        names = "".join(f"{name}\n" for name in plan.classes)
+        files.write_whole(layout.classes_path(folder), names.encode(), folder, plan.split)
     buffer = io.BytesIO()
     np.save(buffer, rows)
-    files.write_whole(index.index_path(folder, plan.split), buffer.getvalue(), folder, plan.split)
+    files.write_whole(layout.index_path(folder, plan.split), buffer.getvalue(), folder, plan.split)
     _write_metadata(folder, plan)
     return Summary(
         num_videos=len(plan.videos),
@@ -77,6 +91,7 @@ def finish(folder: str, plan: Plan) -> Summary:
         seconds=float(rows["seconds"].sum(dtype=np.float64)),
         num_bytes=int((rows["length"] + index.FRAME_OVERHEAD).sum()),
         rejects=reasons,
+        official=official_splits,
     )
 
 
@@ -107,7 +122,7 @@ def _write_metadata(folder: str, plan: Plan) -> None:
     """Writes TFDS's metadata for all finished splits of the folder."""
     splits, size = [], plan.options.size
     with tempfile.TemporaryDirectory() as stage:
-        for split in index.list_splits(folder):
+        for split in layout.physical_splits(folder):
             found = index.SplitIndex.load(folder, split)
             template = tfds.core.ShardedFileTemplate(
                 data_dir=stage,
@@ -121,7 +136,7 @@ def _write_metadata(folder: str, plan: Plan) -> None:
             splits.append(tfds.core.SplitInfo(split, lengths, num_bytes, template))
             # TFDS wants each split that it finds on disk to be described, and in the folder there may be unfinished
             # ones. So it writes beside a stand-in for one shard of each finished split, from where we copy.
-            open(index.shard_path(stage, split, 0, found.num_shards), "wb").close()
+            open(layout.shard_path(stage, split, 0, found.num_shards), "wb").close()
         tfds.folder_dataset.write_metadata(
             data_dir=stage,
             features=schema.tfds_features(size),

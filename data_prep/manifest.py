@@ -1,4 +1,7 @@
-"""Which videos to build from: the media files of a folder, or the rows of a CSV file."""
+"""Which videos to build from: the media files of a folder, or the rows of a CSV file.
+
+Labelled data sets are listed in their own forms: see `datasets.py`, which gives the same `Manifest`.
+"""
 
 import bisect
 import collections
@@ -69,13 +72,15 @@ class Manifest:
       root: the folder that relative paths start from, absolute.
       splits: videos of each split, in a fixed order.
       classes: names of the classes by number; empty where labels are numbers or absent.
-      unused_columns: of the CSV file, those that mean nothing here.
+      notes: what whoever builds from it should be told.
+      sound_only: the files are sounds, of which clips without pictures are cut.
     """
 
     root: str
     splits: dict[str, list[Video]]
     classes: tuple[str, ...] = ()
-    unused_columns: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    sound_only: bool = False
 
 
 def read(videos: str, split: str | None) -> Manifest:
@@ -94,20 +99,19 @@ def read(videos: str, split: str | None) -> Manifest:
         listed = read_csv(videos, split)
     else:
         raise ManifestError(f"--videos {videos}: there is no such folder or CSV file")
-    splits = {name: [_with_size(video, listed.root) for video in videos] for name, videos in listed.splits.items()}
-    return dataclasses.replace(listed, splits=splits)
+    return with_sizes(listed)
 
 
 def walk(folder: str, split: str) -> Manifest:
     """Lists all files under a folder whose extension says that they are media, in sorted order."""
-    root = _absolute(folder)
-    sources = sorted(name for name in _files(root) if is_media(name))
+    root = absolute(folder)
+    sources = sorted(name for name in files_below(root) if is_media(name))
     if not sources:
         raise ManifestError(
             f"--videos {folder}: no file there has the extension of a media file.\n"
             "To make videos to try: python data_prep/synthesize_videos.py --out videos"
         )
-    return Manifest(root, {split: _named([Video(source, "") for source in sources])})
+    return Manifest(root, {split: named([Video(source, "") for source in sources])})
 
 
 def read_csv(path: str, split: str | None) -> Manifest:
@@ -115,18 +119,13 @@ def read_csv(path: str, split: str | None) -> Manifest:
 
     Columns, in any order: `path` (absolute, or relative to the CSV's folder); optionally `start` and `end` (seconds),
     `label` (a number, or a name: names are numbered in sorted order over the whole file), `split` (the split to build
-    it into) and `splits` (official splits it belongs to, separated by ";", for the record). Others are not used.
+    it into) and `splits` (official splits it belongs to, separated by ";": each can be opened by its name once the
+    split that holds it is built). Others are not used.
 
     Raises:
       ManifestError: where a column or a value is wrong; names the row.
     """
-    with tf.io.gfile.GFile(path, "rb") as file:
-        data = file.read()
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"{path} is not a CSV file in UTF-8: {error}") from error
-    reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), skipinitialspace=True)
     reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
     if "path" not in reader.fieldnames:
         columns = ", ".join(reader.fieldnames) or "none"
@@ -136,7 +135,7 @@ def read_csv(path: str, split: str | None) -> Manifest:
     has_splits = "split" in reader.fieldnames
     rows = [_Row(f"{path}, line {reader.line_num}", row) for row in reader if any(row.values())]
     classes = _class_list([row.text("label") for row in rows])
-    videos = _named([row.video(classes) for row in rows])
+    videos = named([row.video(classes) for row in rows])
     by_split: dict[str, list[Video]] = {}
     for row, video in zip(rows, videos, strict=True):
         by_split.setdefault(row.required("split") if has_splits else split or DEFAULT_SPLIT, []).append(video)
@@ -144,8 +143,23 @@ def read_csv(path: str, split: str | None) -> Manifest:
         found = ", ".join(sorted(by_split)) or "no rows at all"
         raise ManifestError(f"{path} lists no video of the split {split!r} (it lists: {found})")
     root = path.rpartition("/")[0] if "://" in path else os.path.dirname(os.path.abspath(path))
-    unused = tuple(name for name in reader.fieldnames if name not in COLUMNS)
-    return Manifest(root, {split: by_split[split]} if split else dict(sorted(by_split.items())), classes, unused)
+    unused = [name for name in reader.fieldnames if name not in COLUMNS]
+    notes = (f"{path}: columns that are not used: {', '.join(unused)}",) if unused else ()
+    return Manifest(root, {split: by_split[split]} if split else dict(sorted(by_split.items())), classes, notes)
+
+
+def read_text(path: str) -> str:
+    """Reads a list of any form.
+
+    Raises:
+      ManifestError: where it is not in UTF-8.
+    """
+    with tf.io.gfile.GFile(path, "rb") as file:
+        data = file.read()
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{path} is not a text in UTF-8: {error}") from error
 
 
 def is_media(name: str) -> bool:
@@ -190,6 +204,8 @@ class _Row:
         if end is not None and end <= start:
             raise ManifestError(f"{self.where}: `end` ({end:g}) must be greater than `start` ({start:g})")
         label = self.text("label")
+        if len(label.splitlines()) > 1:
+            raise ManifestError(f"{self.where}: `label` has more than one line")
         source = self.required("path")
         return Video(
             source=source if "://" in source else posixpath.normpath(source),
@@ -214,23 +230,29 @@ def _class_number(label: str, classes: Sequence[str]) -> int:
     return bisect.bisect_left(classes, label) if classes else int(label)
 
 
-def _named(videos: Sequence[Video]) -> list[Video]:
+def named(videos: Sequence[Video]) -> list[Video]:
     """Gives each video the name from which its clips are called, so that no two clips are called the same.
 
     Files that share a stem are called by their paths. Of rows that overlap in one file, the later ones get ~2, ~3, ...
     """
-    files_of_stem = collections.Counter(_stem(source) for source in {video.source for video in videos})
+    files_of_stem = collections.Counter(stem(source) for source in {video.source for video in videos})
     order = sorted(range(len(videos)), key=lambda i: (videos[i].source, videos[i].start, i))
-    named = list(videos)
+    result = list(videos)
     source, row, covered = None, 1, 0.0
     for i in order:
         video = videos[i]
         source, row, covered = (video.source, 1, 0.0) if video.source != source else (source, row + 1, covered)
-        name = _stem(video.source) if files_of_stem[_stem(video.source)] == 1 else video.source
+        name = stem(video.source) if files_of_stem[stem(video.source)] == 1 else video.source
         overlaps = row > 1 and video.start < covered
         covered = max(covered, math.inf if video.end is None else video.end)
-        named[i] = dataclasses.replace(video, name=f"{name}~{row}" if overlaps else name)
-    return named
+        result[i] = dataclasses.replace(video, name=f"{name}~{row}" if overlaps else name)
+    return result
+
+
+def with_sizes(listed: Manifest) -> Manifest:
+    """Looks up the sizes of all files."""
+    splits = {name: [_with_size(video, listed.root) for video in videos] for name, videos in listed.splits.items()}
+    return dataclasses.replace(listed, splits=splits)
 
 
 def _with_size(video: Video, root: str) -> Video:
@@ -242,15 +264,17 @@ def _with_size(video: Video, root: str) -> Video:
     return dataclasses.replace(video, num_bytes=num_bytes)
 
 
-def _stem(source: str) -> str:
+def stem(source: str) -> str:
+    """The file's name without folder and extension."""
     return posixpath.splitext(posixpath.basename(source))[0]
 
 
-def _absolute(folder: str) -> str:
+def absolute(folder: str) -> str:
+    """The folder's path, local or remote, without a slash at its end."""
     return folder.rstrip("/") if "://" in folder else os.path.abspath(folder)
 
 
-def _files(root: str) -> Iterator[str]:
+def files_below(root: str) -> Iterator[str]:
     """Paths of all files below a folder, relative to it, with "/" between their parts."""
     if "://" in root:
         for folder, _, names in tf.io.gfile.walk(root):

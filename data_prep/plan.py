@@ -9,6 +9,7 @@ import json
 import math
 import os
 import re
+from collections.abc import Iterable
 from fractions import Fraction
 
 import tensorflow as tf
@@ -64,7 +65,7 @@ class Plan:
 
 def auto_shards(num_videos: int) -> int:
     """The number of shards for so many videos, on any machine."""
-    return max(min(num_videos, MIN_SHARDS), math.ceil(num_videos / VIDEOS_PER_SHARD))
+    return max(min(num_videos, MIN_SHARDS), math.ceil(num_videos / VIDEOS_PER_SHARD), 1)
 
 
 def settle(folder: str, manifest: Manifest, split: str, options: ClipOptions, num_shards: int) -> Plan:
@@ -75,7 +76,7 @@ def settle(folder: str, manifest: Manifest, split: str, options: ClipOptions, nu
       manifest: the videos.
       split: the split to build, one of the manifest's.
       options: what the clips are to be.
-      num_shards: 0 chooses by the number of videos.
+      num_shards: 0 chooses by the number of videos that are there.
 
     Raises:
       PlanError: where the folder holds the split, or a part of it, from another list of videos or with other options.
@@ -84,9 +85,11 @@ def settle(folder: str, manifest: Manifest, split: str, options: ClipOptions, nu
     videos = manifest.splits[split]
     others = [load(folder, name) for name in _planned_splits(folder) if name != split]
     _check_same_form(options, others)
+    _check_official_splits(manifest, split, others)
     classes, videos = _one_class_list(manifest, videos, split, others)
     videos = _unique_names(videos, split, others)
-    plan = Plan(split, num_shards or auto_shards(len(videos)), options, classes, tuple(videos))
+    num_there = sum(video.num_bytes >= 0 for video in videos)
+    plan = Plan(split, num_shards or auto_shards(num_there), options, classes, tuple(videos))
     path = files.plan_path(folder, split)
     if not tf.io.gfile.exists(path):
         tf.io.gfile.makedirs(files.build_folder(folder, split))
@@ -96,7 +99,8 @@ def settle(folder: str, manifest: Manifest, split: str, options: ClipOptions, nu
         raise PlanError(
             f"{folder} holds the split {split!r}, or a part of it, built otherwise: {_difference(found, plan)}.\n"
             "To continue it, run the same command as then. To build anew, choose another --out or --split, or delete\n"
-            f"  {files.build_folder(folder, split)}  {folder}/index-{split}.npy  {folder}/clips-{split}.tfrecord-*"
+            f"  {files.build_folder(folder, split)}  {folder}/*-{split}.npy  {folder}/*-{split}.json  "
+            f"{folder}/clips-{split}.tfrecord-*"
         )
     return found
 
@@ -141,6 +145,35 @@ def _check_same_form(options: ClipOptions, others: list[Plan]) -> None:
                     f"--{key} is {ours}, but the split {other.split!r} of the same folder was built with {theirs}: "
                     f"give --{key} {theirs}, or another --out"
                 )
+
+
+def _check_official_splits(manifest: Manifest, split: str, others: list[Plan]) -> None:
+    """An official split lies within one physical split, and its name is not that of a physical one."""
+    physical = {*manifest.splits, *(other.split for other in others)}
+    owners = {other.split: other.videos for other in others} | manifest.splits
+    ours = official_splits(owners.pop(split))
+    for name in sorted(ours & physical):
+        raise PlanError(
+            f"{name!r} is an official split (column `splits`) of videos of the split {split!r}, and also the name of a "
+            "split of the same folder that has shards of its own: call one of them otherwise"
+        )
+    for owner, videos in sorted(owners.items()):
+        theirs = official_splits(videos)
+        if split in theirs:
+            raise PlanError(
+                f"a split cannot be called {split!r} here: that is an official split of the split {owner!r} of the "
+                "same folder. Choose another --split or --out"
+            )
+        for name in sorted(ours & theirs):
+            raise PlanError(
+                f"the official split {name!r} has videos both in the split {split!r} and in {owner!r} of the same "
+                "folder, but must lie within one: build all of them into one split (a CSV without the column `split`)"
+            )
+
+
+def official_splits(videos: Iterable[Video]) -> set[str]:
+    """Names of the official splits that any of these videos belongs to."""
+    return {name for video in videos for name in video.splits}
 
 
 def _one_class_list(

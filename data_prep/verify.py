@@ -1,13 +1,16 @@
 """Re-reads a finished dataset: every record, and what the index and the metadata say of it."""
 
+import collections
 import concurrent.futures
+import functools
+from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 import tqdm
 
-from cmav.data import index, schema
+from cmav.data import index, layout, schema
 
 MAX_LISTED = 20  # problems to print for a split
 
@@ -16,8 +19,8 @@ def verify(folder: str, split: str | None, num_threads: int) -> bool:
     """Checks the finished splits of a dataset folder, or one of them, and prints what it finds.
 
     Checked are: checksums; that each record parses and keeps the contract (its first and last picture decode at the
-    declared size, its sound is as long as its pictures); the index; that clip ids are unique; and the counts in TFDS's
-    metadata.
+    declared size, its sound is as long as its pictures); the index and the lists of official splits; that clip ids are
+    unique; and the counts in TFDS's metadata. For an official split, the physical one that holds it is checked.
 
     Returns:
       Whether everything holds.
@@ -25,7 +28,7 @@ def verify(folder: str, split: str | None, num_threads: int) -> bool:
     Raises:
       cmav.data.index.DatasetError: where there is no finished split, or no metadata.
     """
-    splits = index.list_splits(folder)
+    splits = layout.physical_splits(folder)
     if not splits:
         raise index.DatasetError(f"{folder} holds no finished split to verify; build one with --videos")
     info = _read_metadata(folder)
@@ -34,12 +37,17 @@ def verify(folder: str, split: str | None, num_threads: int) -> bool:
     if not everything:
         print(f"metadata: lists the splits {', '.join(info.splits)}, but the folder holds {', '.join(splits)}")
     owners: dict[bytes, str] = {}
+    if split and layout.physical_split(folder, split) != split:
+        print(f"{split}: lies in the shards of {layout.physical_split(folder, split)}, which are checked")
+        split = layout.physical_split(folder, split)
     for name in [split] if split else splits:
         found = index.SplitIndex.load(folder, name)
+        members = _members(folder, name)
         problems = _count_problems(found, info.splits.get(name))
         shards = range(found.num_shards)
         with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
-            checks = pool.map(lambda shard, found=found: _check_shard(found, shard, size), shards)
+            check = functools.partial(_check_shard, found, members, size)
+            checks = pool.map(check, shards)
             for shard_problems, clip_ids in tqdm.tqdm(checks, total=len(shards), desc=f"verify {name}", unit="shard"):
                 problems += shard_problems
                 for clip_id, where in clip_ids:
@@ -76,9 +84,21 @@ def _count_problems(found: index.SplitIndex, declared: tfds.core.SplitInfo | Non
     return []
 
 
-def _check_shard(found: index.SplitIndex, shard: int, size: int) -> tuple[list[str], list[tuple[bytes, str]]]:
+def _members(folder: str, split: str) -> dict[int, set[str]]:
+    """The official splits of each record of a physical split that is in any, by the record's number."""
+    members = collections.defaultdict(set)
+    for name, view in layout.official_splits(folder).items():
+        if view.physical == split:
+            for number in view.records:
+                members[number].add(name)
+    return members
+
+
+def _check_shard(
+    found: index.SplitIndex, members: Mapping[int, set[str]], size: int, shard: int
+) -> tuple[list[str], list[tuple[bytes, str]]]:
     """Returns what is wrong in a shard, and the id of each of its clips with the clip's place."""
-    path = index.shard_path(found.folder, found.split, shard, found.num_shards)
+    path = layout.shard_path(found.folder, found.split, shard, found.num_shards)
     problems, clip_ids, end = [], [], 0
     for number in np.flatnonzero(found.rows["shard"] == shard):
         row, where = found.rows[number], found.where(number)
@@ -90,6 +110,11 @@ def _check_shard(found: index.SplitIndex, shard: int, size: int) -> tuple[list[s
             record = schema.parse(serialized)
             clip_ids.append((record["clip_id"].numpy(), where))
             problems += [f"{where}: {problem}" for problem in _record_problems(record, row, len(serialized), size)]
+            splits, listed = {name.decode() for name in record["splits"].numpy()}, members.get(number, set())
+            if splits != listed:
+                problems.append(
+                    f"{where}: it is of the official splits {sorted(splits)}, but listed in {sorted(listed)}"
+                )
         except index.DAMAGE as error:
             problems.append(found.reason(number, error))
     try:
@@ -105,23 +130,25 @@ def _record_problems(record: dict[str, tf.Tensor], row: np.void, length: int, si
     frames, audio = record["frames"], record["audio"].numpy()
     frame_rate, sample_rate = float(record["frame_rate"]), int(record["sample_rate"])
     has_audio, label = bool(record["has_audio"]), int(record["label"])
-    if not len(frames):
-        return ["it has no frames"]
+    if not len(frames) and not has_audio:
+        return ["it has neither frames nor sound"]
     problems = []
-    for name, jpeg in (("first", frames[0]), ("last", frames[-1])):
-        shape = tuple(tf.io.decode_jpeg(jpeg).shape)
-        if shape != (size, size, 3):
-            problems.append(f"its {name} frame is {shape}, not {(size, size, 3)}")
-    samples = len(frames) * sample_rate / frame_rate
-    if abs(len(audio) - samples) > 1 + 1e-6 * samples:  # the rate is a float32
-        problems.append(f"it has {len(audio)} samples of audio for {len(frames)} frames, {samples:.0f} expected")
+    seconds = len(audio) / sample_rate
+    if len(frames):
+        seconds = len(frames) / frame_rate
+        for name, jpeg in (("first", frames[0]), ("last", frames[-1])):
+            shape = tuple(tf.io.decode_jpeg(jpeg).shape)
+            if shape != (size, size, 3):
+                problems.append(f"its {name} frame is {shape}, not {(size, size, 3)}")
+        samples = seconds * sample_rate
+        if abs(len(audio) - samples) > 1 + 1e-6 * samples:  # the rate is a float32
+            problems.append(f"it has {len(audio)} samples of audio for {len(frames)} frames, {samples:.0f} expected")
     if bool(audio.any()) != has_audio:
         problems.append(f"has_audio is {has_audio}, which its samples do not bear out")
     said = (int(row["length"]), bool(row["has_audio"]), int(row["label"]))
     held = (length, has_audio, label)
     if said != held:
         problems.append(f"the index says (length, has_audio, label) = {said}, it holds {held}")
-    seconds = len(frames) / frame_rate
     if abs(row["seconds"] - seconds) > 1e-5 * seconds:
-        problems.append(f"the index says {row['seconds']:.3f} seconds, its frames last {seconds:.3f}")
+        problems.append(f"the index says {row['seconds']:.3f} seconds, it lasts {seconds:.3f}")
     return problems

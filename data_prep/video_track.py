@@ -110,9 +110,7 @@ class VideoTrack:
 
     def _encode(self, frame: av.VideoFrame) -> bytes:
         try:
-            picture = self._reformatter.reformat(
-                frame, self._size, self._size, "rgb24", interpolation=_SCALING, threads=1
-            ).to_ndarray()
+            picture = resized(self._reformatter, frame, self._size)
         except (av.FFmpegError, ValueError) as error:
             raise DamagedError(f"a frame cannot be converted: {error}") from error
         try:
@@ -123,6 +121,15 @@ class VideoTrack:
             if matrix is not None:
                 picture = upright(picture, np.frombuffer(bytes(matrix), np.int32))
         return tf.io.encode_jpeg(picture, quality=self._quality).numpy()
+
+
+def resized(reformatter: VideoReformatter, frame: av.VideoFrame, size: int) -> np.ndarray:
+    """Returns the picture as a square: uint8 [size, size, 3], RGB.
+
+    Raises:
+      av.FFmpegError, ValueError: where it cannot be converted.
+    """
+    return reformatter.reformat(frame, size, size, "rgb24", interpolation=_SCALING, threads=1).to_ndarray()
 
 
 def upright(picture_HxWxC: np.ndarray, matrix: np.ndarray) -> np.ndarray:

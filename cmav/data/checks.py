@@ -95,6 +95,10 @@ def check_dataset(index: SplitIndex, shape: ClipShape, crop_size: int | None) ->
         )
     if crop_size is None:
         return
+    if not len(record["frames"]):
+        raise DatasetError(
+            f"{place} has sounds without pictures: only --config.action.mode=audio_only can use it, with task 'action'."
+        )
     height, width = (int(side) for side in video.frame_size(record["frames"][0]))
     if crop_size > min(height, width):
         raise DatasetError(
@@ -108,7 +112,7 @@ def _first_readable(index: SplitIndex, need_frames: bool) -> dict[str, tf.Tensor
     for number in range(min(len(index), _RECORDS_TO_TRY)):
         try:
             record = schema.parse(tf.constant(index.read(number)))
-            if need_frames:
+            if need_frames and len(record["frames"]):
                 video.frame_size(record["frames"][0])
         except DAMAGE as error:
             logging.warning("Cannot read the first records: %s", index.reason(number, error))

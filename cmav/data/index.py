@@ -11,7 +11,8 @@
 | `has_audio` | bool    | as in the record                                                |
 | `label`     | int32   | as in the record                                                |
 
-The last three let a task choose the records that it can use without reading any.
+The last three let a task choose the records that it can use without reading any. An official split is read through the
+index of the physical split that holds it (see `layout.py`).
 """
 
 import dataclasses
@@ -23,7 +24,16 @@ import numpy as np
 import tensorflow as tf
 
 from cmav.data import schema
-from cmav.errors import UserError
+from cmav.data.layout import (
+    DatasetError,
+    OfficialSplit,
+    index_path,
+    list_splits,
+    load_classes,
+    official_path,
+    official_splits,
+    shard_path,
+)
 
 INDEX_DTYPE = np.dtype(
     [
@@ -46,49 +56,43 @@ class DamagedRecordError(Exception):
     """One record cannot be read: its shard is missing or truncated, or a checksum does not hold."""
 
 
-class DatasetError(UserError):
-    """A dataset folder or split is missing or unusable. The message says what to do."""
-
-
 # What reading, parsing and decoding a damaged record raise. TensorFlow's own: a key is missing, a JPEG is broken, ...
 DAMAGE = (DamagedRecordError, tf.errors.InvalidArgumentError, tf.errors.DataLossError, tf.errors.OutOfRangeError)
 _LONGEST_REASON = 200  # characters; TensorFlow would print the whole of a record that it cannot parse
 
 
-def index_path(folder: str, split: str) -> str:
-    return tf.io.gfile.join(folder, f"index-{split}.npy")
-
-
-def shard_path(folder: str, split: str, shard: int, num_shards: int) -> str:
-    name = f"{schema.DATASET_NAME}-{split}.tfrecord-{shard:05d}-of-{num_shards:05d}"
-    return tf.io.gfile.join(folder, name)
-
-
-def list_splits(folder: str) -> list[str]:
-    """Names of the finished splits of a dataset folder, sorted."""
-    names = tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else []
-    prefix, suffix = "index-", ".npy"
-    return sorted(n[len(prefix) : -len(suffix)] for n in names if n.startswith(prefix) and n.endswith(suffix))
-
-
 @dataclasses.dataclass(frozen=True)
 class SplitIndex:
-    """The records of one split, readable by number. Thread-safe."""
+    """The records of one split, readable by number. Thread-safe.
+
+    Attributes:
+      folder: the dataset folder.
+      split: name of the split, physical or official.
+      rows: INDEX_DTYPE [num_records].
+      num_shards: of the physical split.
+      view_of: of an official split, the physical split in whose shards its records lie; None: it is physical itself.
+      num_listed: of an official split, how many videos its list names, found or not; None: it is physical.
+    """
 
     folder: str
     split: str
-    rows: np.ndarray  # INDEX_DTYPE [num_records]
+    rows: np.ndarray
     num_shards: int
+    view_of: str | None = None
+    num_listed: int | None = None
 
     @classmethod
     def load(cls, folder: str, split: str) -> "SplitIndex":
-        """Opens a finished split.
+        """Opens a finished split, physical or official.
 
         Raises:
           DatasetError: where the folder or the split is not there or the index is damaged; says which splits exist.
         """
         path = index_path(folder, split)
         if not tf.io.gfile.exists(path):
+            view = official_splits(folder).get(split)
+            if view is not None:
+                return cls.load(folder, view.physical)._view(split, view)
             splits = ", ".join(list_splits(folder)) or "none"
             raise DatasetError(
                 f"no split {split!r} in {folder!r} (finished splits: {splits}); $CMAV_DATA names another folder.\n"
@@ -112,6 +116,25 @@ class SplitIndex:
             raise DatasetError(f"{folder} holds shards of {split!r} from {len(counts)} builds; keep one of them.")
         return cls(folder, split, rows, counts.pop())
 
+    def _view(self, split: str, view: OfficialSplit) -> "SplitIndex":
+        if not view.records:
+            raise DatasetError(
+                f"none of the {view.num_listed} videos of the official split {split!r} is in {self.folder!r}; its "
+                "rejects.csv says why"
+            )
+        if max(view.records) >= len(self) or min(view.records) < 0:
+            raise DatasetError(
+                f"{official_path(self.folder, self.split)} names records of {split!r} that are not in the index; "
+                "give the command that built it again to write it anew."
+            )
+        rows = self.rows[list(view.records)]
+        return dataclasses.replace(self, split=split, rows=rows, view_of=self.split, num_listed=view.num_listed)
+
+    @property
+    def physical_split(self) -> str:
+        """Name of the split in whose shards the records lie."""
+        return self.view_of or self.split
+
     def __len__(self) -> int:
         return len(self.rows)
 
@@ -131,8 +154,8 @@ class SplitIndex:
 
     @property
     def verify_command(self) -> str:
-        """The command that checks every record of the split."""
-        return f"python data_prep/build_tfrecords.py --verify --out {self.folder} --split {self.split}"
+        """The command that checks every record of the physical split."""
+        return f"python data_prep/build_tfrecords.py --verify --out {self.folder} --split {self.physical_split}"
 
     def read(self, record: int) -> bytes:
         """Returns the serialized record, its checksums verified.
@@ -151,7 +174,10 @@ class SplitIndex:
         return data
 
     def label_name(self, label: int) -> str:
-        """Name of a class, from the first whole record that has it; its number where there is no name."""
+        """Name of a class: from `classes.txt`, or from the first whole record that has it; else its number."""
+        classes = load_classes(self.folder)
+        if 0 <= label < len(classes):
+            return classes[label]
         for record in np.flatnonzero(self.rows["label"] == label):
             try:
                 name = schema.parse(tf.constant(self.read(int(record))))["label_name"]
@@ -161,7 +187,7 @@ class SplitIndex:
         return str(label)
 
     def _path(self, row: np.void) -> str:
-        return shard_path(self.folder, self.split, int(row["shard"]), self.num_shards)
+        return shard_path(self.folder, self.physical_split, int(row["shard"]), self.num_shards)
 
 
 def _check_frame(header: bytes, record: bytes, footer: bytes, where: str) -> None:

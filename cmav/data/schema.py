@@ -1,7 +1,8 @@
 """The record contract: what one clip is, in a shard and in memory. Defined here and nowhere else.
 
-A dataset folder holds, for each split, `clips-<split>.tfrecord-00000-of-00008` shards and `index-<split>.npy` (see
-`index.py`), and TFDS metadata beside them, so `tfds.builder_from_directory(folder)` opens it too. A record is a clip:
+A dataset folder holds, for each split, `clips-<split>.tfrecord-00000-of-00008` shards and `index-<split>.npy`, and for
+labelled sets `splits-<split>.json` and `classes.txt` (see `index.py` and `layout.py`). TFDS metadata lies beside them,
+so `tfds.builder_from_directory(folder)` opens it too. A record is a clip:
 
 | feature         | in the record                                         | parsed (TensorFlow)          |
 | --------------- | ----------------------------------------------------- | ---------------------------- |
@@ -18,6 +19,8 @@ A dataset folder holds, for each split, `clips-<split>.tfrecord-00000-of-00008` 
 | `splits`        | texts, the official splits that the clip belongs to   | string [any]                 |
 
 Frame k and sample floor(k * sample_rate / frame_rate) are the same instant, to within one frame.
+
+In a set of sounds, such as ESC-50, clips have no frames, and `frame_rate` says nothing. No clip is without both.
 """
 
 import dataclasses
@@ -38,7 +41,7 @@ NO_LABEL = -1
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
-    """One clip, decoded from its video, ready to become a record. `frames` are encoded JPEGs."""
+    """One clip, decoded from its file, ready to become a record. `frames` are encoded JPEGs; none: it is sound only."""
 
     clip_id: str
     source: str
@@ -54,7 +57,7 @@ class Clip:
 
     @property
     def seconds(self) -> float:
-        return len(self.frames) / self.frame_rate
+        return len(self.frames) / self.frame_rate if self.frames else len(self.audio) / self.sample_rate
 
 
 def tfds_features(size: int) -> tfds.features.FeaturesDict:
@@ -96,7 +99,8 @@ def encode(clip: Clip) -> bytes:
     """Serializes a clip as a `tf.train.Example`, the same bytes for the same clip.
 
     Raises:
-      ValueError: where the clip breaks the contract (no frames, audio of another form, a rate that is not positive).
+      ValueError: where the clip breaks the contract (neither frames nor sound, audio of another form, a rate
+        that is not positive).
     """
     _check(clip)
     features = {
@@ -128,8 +132,8 @@ def _check(clip: Clip) -> None:
     def reject(what: str):
         raise ValueError(f"clip {clip.clip_id!r} of {clip.source!r} breaks the record contract: {what}")
 
-    if not clip.frames:
-        reject("it has no frames")
+    if not clip.frames and not clip.has_audio:
+        reject("it has neither frames nor sound")
     if clip.audio.dtype != np.int16 or clip.audio.ndim != 2 or clip.audio.shape[1] != 2:
         reject(f"audio must be int16 [samples, 2], not {clip.audio.dtype} {list(clip.audio.shape)}")
     if clip.frame_rate <= 0 or clip.sample_rate <= 0:

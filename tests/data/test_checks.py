@@ -1,5 +1,7 @@
 """A split against the config: what does not fit is said with both numbers and the remedy."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -78,3 +80,11 @@ def test_few_labels_are_a_part_of_many(tmp_path):
     assert set(one) < set(two) < set(all_of_them) and all_of_them.tolist() == records.tolist()
     draws = {tuple(checks.first_of_each_class(split, records, 1, seed)) for seed in range(20)}
     assert len(draws) > 5
+
+
+def test_sounds_without_pictures_are_for_the_ear(tmp_path):
+    clip = fake_clips.make_clip(0, **CLIP)
+    split = fake_clips.write_clips(tmp_path, "train", [dataclasses.replace(clip, frames=())], num_shards=1)
+    checks.check_dataset(split, ClipShape(0.5, 10.0, 10.0, 500), None)
+    with pytest.raises(index.DatasetError, match="audio_only"):
+        checks.check_dataset(split, ClipShape(0.5, 10.0, 10.0, 500), SIZE)

@@ -1,12 +1,13 @@
 """Records by number, against TensorFlow's own sequential reader; and everything that can be wrong with a folder."""
 
+import json
 import os
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from cmav.data import index
+from cmav.data import index, layout
 from tests import fake_clips
 
 NUM_CLIPS = 7
@@ -20,11 +21,11 @@ def split(tmp_path):
 
 
 def shard_of(split, record):
-    return index.shard_path(split.folder, split.split, split.rows["shard"][record], split.num_shards)
+    return layout.shard_path(split.folder, split.split, split.rows["shard"][record], split.num_shards)
 
 
 def test_reads_what_a_sequential_reader_reads(split):
-    shards = [index.shard_path(split.folder, "train", shard, 3) for shard in range(3)]
+    shards = [layout.shard_path(split.folder, "train", shard, 3) for shard in range(3)]
     expected = [record.numpy() for record in tf.data.TFRecordDataset(shards)]
     assert len(split) == len(expected) == NUM_CLIPS
     for number in reversed(range(NUM_CLIPS)):
@@ -39,7 +40,7 @@ def test_columns_say_what_is_in_the_records(split):
 
 def test_a_split_that_is_not_there_names_those_that_are(split):
     fake_clips.write_dataset(split.folder, "validation", 1, seconds=0.4, size=16, num_shards=1)
-    assert index.list_splits(split.folder) == ["train", "validation"]
+    assert layout.list_splits(split.folder) == ["train", "validation"]
     with pytest.raises(index.DatasetError, match=r"no split 'test'.*train, validation") as error:
         index.SplitIndex.load(split.folder, "test")
     assert "build_tfrecords.py" in str(error.value)
@@ -47,14 +48,14 @@ def test_a_split_that_is_not_there_names_those_that_are(split):
 
 def test_a_folder_that_is_not_there(tmp_path):
     folder = str(tmp_path / "nowhere")
-    assert index.list_splits(folder) == []
+    assert layout.list_splits(folder) == []
     with pytest.raises(index.DatasetError, match="finished splits: none"):
         index.SplitIndex.load(folder, "train")
 
 
 @pytest.mark.parametrize("content", [b"", b"not an array", b"\x93NUMPY\x01\x00v"])
 def test_a_damaged_index(split, content):
-    with open(index.index_path(split.folder, "train"), "wb") as file:
+    with open(layout.index_path(split.folder, "train"), "wb") as file:
         file.write(content)
     with pytest.raises(index.DatasetError, match="is damaged"):
         index.SplitIndex.load(split.folder, "train")
@@ -62,20 +63,20 @@ def test_a_damaged_index(split, content):
 
 @pytest.mark.parametrize("rows", [np.zeros(0, index.INDEX_DTYPE), np.zeros(3, np.int64)])
 def test_an_index_that_is_empty_or_of_another_form(split, rows):
-    np.save(index.index_path(split.folder, "train"), rows)
+    np.save(layout.index_path(split.folder, "train"), rows)
     with pytest.raises(index.DatasetError, match="empty or of an older form"):
         index.SplitIndex.load(split.folder, "train")
 
 
 def test_an_index_without_shards(split):
     for shard in range(3):
-        os.remove(index.shard_path(split.folder, "train", shard, 3))
+        os.remove(layout.shard_path(split.folder, "train", shard, 3))
     with pytest.raises(index.DatasetError, match="no shards"):
         index.SplitIndex.load(split.folder, "train")
 
 
 def test_shards_of_two_builds(split):
-    open(index.shard_path(split.folder, "train", 0, 8), "wb").close()
+    open(layout.shard_path(split.folder, "train", 0, 8), "wb").close()
     with pytest.raises(index.DatasetError, match="2 builds"):
         index.SplitIndex.load(split.folder, "train")
 
@@ -124,3 +125,63 @@ def test_a_shard_of_another_build_of_the_same_name(split):
     stale = index.SplitIndex(split.folder, "train", rows, 3)
     with pytest.raises(index.DamagedRecordError, match="by the index"):
         stale.read(0)
+
+
+@pytest.fixture
+def labelled(split):
+    """The split, with two official ones and one of which no video is there."""
+    views = {"a1": (5, [0, 2, 6]), "b1": (4, [1, 3]), "none": (9, [])}
+    write_official(split, {name: {"listed": listed, "records": records} for name, (listed, records) in views.items()})
+    return split
+
+
+def write_official(split, views):
+    with open(layout.official_path(split.folder, split.split), "w") as file:
+        file.write(views if isinstance(views, str) else json.dumps(views))
+
+
+def test_an_official_split_is_a_view(labelled):
+    view = index.SplitIndex.load(labelled.folder, "a1")
+    assert (view.split, view.physical_split, view.num_listed, len(view)) == ("a1", "train", 5, 3)
+    assert [view.read(number) for number in range(3)] == [labelled.read(number) for number in (0, 2, 6)]
+    assert view.rows["label"].tolist() == [0, 0, 0] and view.rows["has_audio"].tolist() == [True, False, True]
+    assert "--split train" in view.verify_command
+    assert shard_of(labelled, 6) in view.where(2)
+    assert (labelled.physical_split, labelled.num_listed) == ("train", None)
+
+
+def test_official_splits_are_listed_where_they_can_be_opened(labelled):
+    assert layout.list_splits(labelled.folder) == ["a1", "b1", "train"]
+    assert layout.physical_splits(labelled.folder) == ["train"]
+    assert layout.physical_split(labelled.folder, "b1") == "train"
+    assert layout.physical_split(labelled.folder, "other") == "other"
+    with pytest.raises(index.DatasetError, match="none of the 9 videos of the official split 'none'"):
+        index.SplitIndex.load(labelled.folder, "none")
+    with pytest.raises(index.DatasetError, match=r"finished splits: a1, b1, train"):
+        index.SplitIndex.load(labelled.folder, "c1")
+    os.remove(layout.index_path(labelled.folder, "train"))
+    assert layout.list_splits(labelled.folder) == []
+
+
+@pytest.mark.parametrize("views", ["", "[1]", '{"a1": [0]}', '{"a1": {"records": [0]}}', '{"a1": {"listed": "x"}}'])
+def test_a_damaged_list_of_official_splits(split, views):
+    write_official(split, views)
+    with pytest.raises(index.DatasetError, match=r"splits-train.json is damaged"):
+        index.SplitIndex.load(split.folder, "a1")
+    assert len(index.SplitIndex.load(split.folder, "train")) == NUM_CLIPS
+
+
+@pytest.mark.parametrize("number", [NUM_CLIPS, -1])
+def test_official_splits_of_another_build(split, number):
+    write_official(split, {"a1": {"listed": 1, "records": [number]}})
+    with pytest.raises(index.DatasetError, match="not in the index"):
+        index.SplitIndex.load(split.folder, "a1")
+
+
+def test_names_of_classes(split):
+    assert layout.load_classes(split.folder) == ()
+    assert (split.label_name(1), split.label_name(5)) == ("class1", "5")  # from the records
+    with open(layout.classes_path(split.folder), "w") as file:
+        file.write("run\nswim fast\nfly\n")
+    assert layout.load_classes(split.folder) == ("run", "swim fast", "fly")
+    assert [split.label_name(label) for label in (1, 2, 5, -1)] == ["swim fast", "fly", "5", "-1"]

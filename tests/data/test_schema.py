@@ -41,6 +41,14 @@ def test_no_label_no_audio_no_splits():
     assert not record["audio"].numpy().any()
 
 
+def test_a_sound_without_pictures():
+    clip = make_clip(frames=[])
+    assert clip.seconds == pytest.approx(0.5)
+    record = schema.parse(tf.constant(schema.encode(clip)))
+    assert record["frames"].shape == [0] and record["has_audio"].numpy()
+    np.testing.assert_array_equal(record["audio"], clip.audio)
+
+
 def test_same_clip_same_bytes():
     assert schema.encode(make_clip()) == schema.encode(make_clip())
     assert schema.encode(make_clip()) != schema.encode(make_clip(source="another.mp4"))
@@ -55,7 +63,7 @@ def test_file_names_that_are_not_unicode_stay_apart():
 @pytest.mark.parametrize(
     "changes, complaint",
     [
-        (dict(frames=[]), "no frames"),
+        (dict(frames=[], has_audio=False), "neither frames nor sound"),
         (dict(audio=np.zeros((100, 2), np.float32)), "float32"),
         (dict(audio=np.zeros((100, 1), np.int16)), r"\[100, 1\]"),
         (dict(audio=np.zeros(100, np.int16)), r"\[100\]"),

@@ -79,6 +79,15 @@ def write_video(
     return path
 
 
+def write_sound(path: str, sound: Sound) -> str:
+    """Writes a file without pictures. Returns its path."""
+    with av.open(path, "w") as container:
+        audio = container.add_stream(sound.codec, rate=sound.sample_rate, layout=sound.layout)
+        for frame in [*_sound_frames(sound), None]:
+            container.mux(audio.encode(frame))
+    return path
+
+
 def wave(sound: Sound) -> np.ndarray:
     """The samples of one channel: int16 [samples]."""
     samples = np.zeros(round(sound.seconds * sound.sample_rate), np.int16)

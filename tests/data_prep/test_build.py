@@ -18,16 +18,10 @@ import tensorflow_datasets as tfds
 from cmav.data import index, schema
 from data_prep import build_tfrecords, shards
 from tests.data_prep.sample_videos import Sound, flashes_at, numbered, steady_times, write_video
+from tests.data_prep.sample_work import run_here
 
 ROOT = pathlib.Path(__file__).parents[2]
 FLAGS = ["--clip_seconds", "1", "--size", "32", "--shards", "4", "--workers", "1"]
-
-
-def run_here(units, work, num_workers, *, on_progress=lambda num_videos: None):
-    """In place of worker processes, which take seconds to start."""
-    for unit in units:
-        work(unit)
-        on_progress(len(unit.videos))
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ sub/../b.mp4,,,run,,y
 """
     listed = read_csv(folder, text)
     assert listed.root == str(folder) and listed.classes == ("run", "swim")
-    assert listed.unused_columns == ("remark",)
+    assert [note.partition(": ")[2] for note in listed.notes] == ["columns that are not used: remark"]
     assert listed.splits == {
         "train": [
             Video("a.MKV", "a", 1.5, 12.0, 1, "swim", ("test1", "test2"), 5),
@@ -105,6 +105,7 @@ def test_parts_of_one_file_get_different_clip_ids(folder):
         ("path,end\na.MKV,inf\n", "line 2: `end` must be a number"),
         ("path,start,end\na.MKV,4,4\n", r"line 2: `end` \(4\) must be greater"),
         ("path,label\n,x\n", "line 2: `path` is empty"),
+        ('path,label\na.MKV,"x\ny"\n', "line 3: `label` has more than one line"),
         ("path,split\na.MKV,\n", "line 2: `split` is empty"),
         ("path\n", "lists no video"),
         (b"path\n\xff\xfe.mp4\n", "UTF-8"),

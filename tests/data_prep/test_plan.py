@@ -98,6 +98,37 @@ def test_splits_of_a_folder_share_one_list_of_classes(tmp_path):
         settle(tmp_path, videos, split="dev", classes=classes)
 
 
+def test_shards_are_for_the_videos_that_are_there(tmp_path):
+    missing = [Video(f"m{k}.mp4", f"m{k}") for k in range(1000)]
+    settled = settle(tmp_path, [*missing, *VIDEOS[:3]])
+    assert settled.num_shards == 3 and len(settled.videos) == 1003
+    assert settle(tmp_path / "none", missing).num_shards == 1
+
+
+def official(name, *splits):
+    return Video(f"{name}.mp4", name, splits=splits, num_bytes=1)
+
+
+def test_an_official_split_is_not_called_like_a_physical_one(tmp_path):
+    with pytest.raises(PlanError, match="'train' is an official split"):
+        settle(tmp_path, [official("a", "train")])
+    settle(tmp_path, [official("a", "test1")], split="videos")
+    with pytest.raises(PlanError, match=r"cannot be called 'test1' here: .* of the split 'videos'"):
+        settle(tmp_path, [official("b")], split="test1")
+    settle(tmp_path, [official("b")], split="more")
+    with pytest.raises(PlanError, match="'videos' is an official split"):
+        settle(tmp_path, [official("c", "videos")], split="other")
+
+
+def test_an_official_split_lies_within_one_physical_one(tmp_path):
+    videos = {"train": [official("a", "fold1")], "test": [official("b", "fold1", "fold2")]}
+    with pytest.raises(PlanError, match=r"'fold1' has videos both in the split 'train' and in 'test'"):
+        plan.settle(str(tmp_path), Manifest("/videos", videos), "train", OPTIONS, 0)
+    settle(tmp_path, videos["train"])
+    with pytest.raises(PlanError, match="'fold1' has videos both"):
+        settle(tmp_path, videos["test"], split="test")
+
+
 def test_splits_of_a_folder_share_their_form(tmp_path):
     settle(tmp_path)
     with pytest.raises(PlanError, match="give --size 256"):
