@@ -3,13 +3,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := data/demo
 DEMO_VIDEOS := 320
+ACTIONS := data/actions
+ACTIONS_VIDEOS := 400
 
-.PHONY: demo test lint clean
+.PHONY: demo actions test lint clean
 
 demo: $(DEMO)/shards/index-validation.npy  ## synthesize videos, build shards, pretrain, evaluate on held-out videos
 	$(BIN)/python -m cmav.main --config=configs/demo.py
 	$(BIN)/python -m cmav.evaluate --config=configs/demo.py
 	@echo "Look at runs/demo/summary.json and runs/demo/curves.png, or: $(BIN)/tensorboard --logdir runs"
+
+actions: $(ACTIONS)/shards/index-videos.npy runs/demo/summary.json  ## fine-tune the demo's network: accuracy by labels
+	$(BIN)/python -m cmav.experiments.label_budgets --config=configs/finetune_world.py --config.init.checkpoint=runs/demo
 
 test: .venv/installed-test lint  ## lint, then every test
 	$(BIN)/python -m pytest
@@ -25,6 +30,17 @@ $(DEMO)/videos/manifest.csv: | .venv/installed
 $(DEMO)/shards/index-validation.npy: $(DEMO)/videos/manifest.csv
 	$(BIN)/python data_prep/build_tfrecords.py --videos $< --out $(DEMO)/shards --size 48 --frame_rate 10 --sample_rate 8000
 
+runs/demo/summary.json: | $(DEMO)/shards/index-validation.npy
+	$(BIN)/python -m cmav.main --config=configs/demo.py
+
+# Another seed than the demo's: pretraining has seen none of these videos.
+$(ACTIONS)/videos/manifest.csv: | .venv/installed
+	$(BIN)/python data_prep/synthesize_videos.py --out $(ACTIONS)/videos --num_videos $(ACTIONS_VIDEOS) --seed 1
+
+$(ACTIONS)/shards/index-videos.npy: $(ACTIONS)/videos/manifest.csv
+	$(BIN)/python data_prep/build_tfrecords.py --dataset ucf101 --videos $(ACTIONS)/videos/videos --lists $(ACTIONS)/videos \
+	  --out $(ACTIONS)/shards --size 48 --frame_rate 10 --sample_rate 8000
+
 # An install that was cut off leaves no mark, and is done again.
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cmav needs Python 3.11 or newer: make PYTHON=python3.11 …")'
@@ -36,5 +52,5 @@ $(DEMO)/shards/index-validation.npy: $(DEMO)/videos/manifest.csv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $@
 
-clean:  ## remove the demo's data and runs
-	rm -rf $(DEMO) runs/demo
+clean:  ## remove the data and runs of the demo and of the actions
+	rm -rf $(DEMO) runs/demo $(ACTIONS) runs/label_budgets

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
@@ -10,7 +11,7 @@ from ml_collections import ConfigDict, config_flags
 from cmav.errors import UserError
 
 
-def define_flags() -> flags.FlagHolder:
+def define_flags(default_config: str | None = None) -> flags.FlagHolder:
     """Defines --config, --workdir and --distributed; returns the config's holder (`.value` once flags are parsed)."""
     flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, TensorBoard. Default: runs/<config name>.")
     flags.DEFINE_enum(
@@ -19,13 +20,13 @@ def define_flags() -> flags.FlagHolder:
         ["auto", "on", "off"],
         "Several processes: 'auto' is on where the environment names several (TPU pod, Slurm, Open MPI).",
     )
-    return define_config_flag()
+    return define_config_flag(default_config)
 
 
-def define_config_flag() -> flags.FlagHolder:
+def define_config_flag(default: str | None = None) -> flags.FlagHolder:
     return config_flags.DEFINE_config_file(
         "config",
-        None,
+        default,
         "Config file, e.g. configs/avs_cma.py. Any key can be overridden: --config.optim.learning_rate=0.003 "
         "--config.phases[0].steps=100. All keys and what they mean: cmav/config.py.",
         lock_config=True,
@@ -51,6 +52,11 @@ def read_config(holder: flags.FlagHolder) -> ConfigDict:
             "  --config=configs/avs_cma.py   the paper's network"
         )
     return config
+
+
+def overrides() -> dict[str, Any]:
+    """What the command line sets of the config, by path: {"optim.learning_rate": 0.003}."""
+    return config_flags.get_override_values(flags.FLAGS["config"])
 
 
 def workdir() -> str:

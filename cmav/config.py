@@ -96,6 +96,7 @@ def get_default(task: str = "avs") -> ConfigDict:
     config.action.num_classes = 0  # 0: as the dataset's classes.txt lists
     config.action.hidden_size = 512  # of the first fully connected layer
     config.action.dropout = 0.5
+    config.action.standardise = False  # the head's input, by BatchNorm without parameters; the paper says nothing
     config.action.audio_shift_seconds = 0.5  # augmentation: the audio starts up to this much before or after
     config.action.label_smoothing = 0.0
     config.action.mixup = 0.0  # alpha of the Beta distribution of the shares; 0: no mixing

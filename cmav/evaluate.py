@@ -1,79 +1,166 @@
 """Evaluates a checkpoint of a run with the evaluators of its config.
 
 python -m cmav.evaluate --config=configs/demo.py --split=validation
+python -m cmav.evaluate --config=configs/finetune_ucf101.py --splits=1,2,3      # each split's run, and their mean
+
+The network is the run's own, as its `config.json` has it. Where nothing was trained, evaluators that look at features
+judge the network of `--config.init.checkpoint`.
 """
 
 import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 from absl import flags
 from etils import epath
 from ml_collections import ConfigDict
 
-from cmav import cli, distributed
+from cmav import cli, distributed, splits
 from cmav.errors import UserError
-
-_CONFIG = cli.define_flags()
-_SPLIT = flags.DEFINE_string("split", None, "Split to evaluate on. Default: config.data.eval_split.")
-_STEP = flags.DEFINE_integer("step", None, "Which checkpoint. Default: the newest.")
 
 
 def evaluate(
-    config: ConfigDict, workdir: epath.Path, split: str | None = None, step: int | None = None
+    config: ConfigDict,
+    workdir: epath.Path,
+    split: str | None = None,
+    step: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
 ) -> dict[str, float]:
-    """Runs every evaluator on a checkpoint. Returns the metrics, `step` among them.
+    """Runs every evaluator on a run's checkpoint, or on the network that a run would start from.
+
+    Args:
+      config: of the run.
+      workdir: the run's folder. Gets the evaluators' reports, and the metrics as `eval_<split>_<step>.json`.
+      split: instead of `config.data.eval_split`.
+      step: of the checkpoint; None: the newest.
+      overrides: what the command line sets of the config, by path, and the run's own config does not change.
+
+    Returns:
+      The metrics, `<evaluator>/<metric>`, and `step`, which is 0 where nothing was trained.
 
     Raises:
       UserError: where there is no such run, checkpoint or split, or the checkpoint is of another network.
     """
-    import optax
-
-    from cmav import train
-    from cmav.checkpoint import Checkpoints
+    from cmav import pretrained
     from cmav.evals import make_evaluators
     from cmav.phases import phase_of
     from cmav.tasks import make_task
 
-    if not (workdir / "checkpoints").is_dir():
-        raise UserError(
-            f"no checkpoints in {workdir}: train first (python -m cmav.main …) or name the run's --workdir."
-        )
+    check_there_is_something(config, workdir)
+    split = split or config.data.eval_split
+    config = pretrained.settle(config, str(workdir), overrides or {})
     mesh = distributed.make_mesh()
-    checkpoints = Checkpoints(str(workdir))
-    any_phase = make_task(config, config.phases[0])
-    state = train.create_state(any_phase, optax.identity(), config.seed, mesh)
-    template = {"params": state.params, "model_state": state.model_state}
-    restored = checkpoints.restore(template, step)
-    if restored is None:
-        raise UserError(f"no whole checkpoint in {workdir} yet.")
-    items, metadata = restored
-    state = state.replace(**items)
+    state, step = _load(config, workdir, step, mesh)
     # Tokens and frames are those of the phase that the checkpoint comes from.
-    task = make_task(config, phase_of(config, metadata["step"]).settings)
-    metrics = {"step": metadata["step"]}
+    task = make_task(config, phase_of(config, step).settings)
+    is_lead = jax.process_index() == 0
+    if is_lead:
+        workdir.mkdir(parents=True, exist_ok=True)
+    metrics = {"step": step}
     for name, evaluator in make_evaluators(config, task, mesh, split).items():
         metrics |= {f"{name}/{key}": value for key, value in evaluator.run(state)}
-        if jax.process_index() == 0:
+        if is_lead:
             for path in evaluator.write_report(workdir):
                 print(f"wrote {path}")
-    checkpoints.close()
+    if is_lead:
+        path = workdir / f"eval_{split}_{step}.json"
+        path.write_text(json.dumps(metrics, indent=2))
+        print(f"wrote {path}")
     return metrics
 
 
-def main() -> None:
-    config = cli.read_config(_CONFIG)
-    distributed.initialize(flags.FLAGS.distributed)
-    workdir = epath.Path(cli.workdir())
-    split = _SPLIT.value or config.data.eval_split
-    metrics = evaluate(config, workdir, split, _STEP.value)
+def evaluate_splits(
+    config: ConfigDict,
+    workdir: str,
+    numbers: Sequence[int],
+    step: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> dict[int, dict[str, Any]]:
+    """Evaluates the run of each official split, `<workdir>/split<n>`, and reports the mean (`cmav.splits.report`).
+
+    Returns:
+      The numbers by split, as `cmav.summary.flatten` gives them.
+
+    Raises:
+      UserError: as `evaluate`; before anything is evaluated where the run of a split is missing.
+    """
+    from cmav import summary
+
+    runs = {number: splits.numbered(config, workdir, number) for number in numbers}
+    for number, (split_config, folder) in runs.items():
+        check_there_is_something(split_config, epath.Path(folder), f"split {number}: ")
+    rows = {}
+    for number, (split_config, folder) in runs.items():
+        rows[number] = summary.flatten(evaluate(split_config, epath.Path(folder), step=step, overrides=overrides))
     if jax.process_index() == 0:
-        path = workdir / f"eval_{split}_{metrics['step']}.json"
-        path.write_text(json.dumps(metrics, indent=2))
+        splits.report(rows, epath.Path(workdir))
+    return rows
+
+
+def check_there_is_something(config: ConfigDict, workdir: epath.Path, whose: str = "") -> None:
+    """A run without checkpoints can be judged by the features that it would start from, but not by a fresh head.
+
+    Raises:
+      UserError: where there is nothing to evaluate.
+    """
+    from cmav import pretrained
+    from cmav.evals import FEATURE_EVALUATORS
+
+    if pretrained.has_checkpoints(str(workdir)):
+        return
+    needs_head = any(settings.type not in FEATURE_EVALUATORS for settings in config.evals.values())
+    if not pretrained.is_wanted(config) or (needs_head and "head" not in config.init.load):
+        command = "cmav.finetune" if config.task == "action" else "cmav.main"
+        raise UserError(
+            f"{whose}no checkpoints in {workdir}: train first (python -m {command} …) or name the run's --workdir."
+        )
+
+
+def _load(config: ConfigDict, workdir: epath.Path, step: int | None, mesh: Any) -> tuple[Any, int]:
+    """The state of a checkpoint and its step; the state that a run would start from, and 0, where there is none."""
+    import optax
+
+    from cmav import pretrained, train
+    from cmav.checkpoint import Checkpoints
+    from cmav.tasks import make_task
+
+    is_fresh = not pretrained.has_checkpoints(str(workdir))
+    task = make_task(config, config.phases[0])  # The parameters are those of any phase.
+    state = train.create_state(config, task, optax.identity(), mesh, is_fresh=is_fresh)
+    if is_fresh:
+        if step:
+            raise UserError(f"no checkpoint of step {step} in {workdir}: nothing was trained there.")
+        return state, 0
+    checkpoints = Checkpoints(str(workdir))
+    restored = checkpoints.restore({"params": state.params, "model_state": state.model_state}, step)
+    checkpoints.close()
+    if restored is None:
+        raise UserError(f"no whole checkpoint in {workdir} yet.")
+    items, metadata = restored
+    return state.replace(**items), metadata["step"]
+
+
+def main(config: ConfigDict, split: str | None, split_numbers: str | None, step: int | None) -> None:
+    if split and split_numbers:
+        raise UserError("--split and --splits: give one of them. --splits=1,2,3 chooses the splits to evaluate on.")
+    distributed.initialize(flags.FLAGS.distributed)
+    workdir, overrides = cli.workdir(), cli.overrides()
+    if split_numbers:
+        evaluate_splits(config, workdir, splits.parse(split_numbers), step, overrides)
+        return
+    metrics = evaluate(config, epath.Path(workdir), split, step, overrides)
+    if jax.process_index() == 0:
         width = max(map(len, metrics))
         for key, value in metrics.items():
             print(f"{key:<{width}}  {value:.4f}" if isinstance(value, float) else f"{key:<{width}}  {value}")
-        print(f"wrote {path}")
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    _CONFIG = cli.define_flags()
+    _SPLIT = flags.DEFINE_string("split", None, "Split to evaluate on. Default: config.data.eval_split.")
+    _SPLITS = flags.DEFINE_string(
+        "splits", None, "Official splits, e.g. 1,2,3: evaluates each one's run, and the mean."
+    )
+    _STEP = flags.DEFINE_integer("step", None, "Which checkpoint. Default: the newest.")
+    cli.run(lambda: main(cli.read_config(_CONFIG), _SPLIT.value, _SPLITS.value, _STEP.value))

@@ -1,6 +1,6 @@
 """What is left of a run when it is over: `summary.json` and `curves.png`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -18,8 +18,13 @@ def make(steps: int, seconds: float, eval_metrics: Mapping[str, float]) -> dict[
       seconds: of wall clock, evaluation and earlier starts of the run counted in.
       eval_metrics: `<evaluator>/<metric>` to value. A metric that has `_low` and `_high` beside it gets `_interval`.
     """
-    metrics = {key.rsplit("/", 1)[-1]: value for key, value in eval_metrics.items()}
-    numbers: dict[str, Any] = {"steps": steps, "seconds": round(seconds, 1)}
+    return {"steps": steps, "seconds": round(seconds, 1), **flatten(eval_metrics)}
+
+
+def flatten(eval_metrics: Mapping[str, float]) -> dict[str, Any]:
+    """Metrics without their evaluators' names; `_low` and `_high` of one become its `_interval`, [low, high]."""
+    metrics = {key.partition("/")[2] or key: value for key, value in eval_metrics.items()}
+    numbers: dict[str, Any] = {}
     for key, value in metrics.items():
         if key.endswith(("_low", "_high")):
             continue
@@ -29,10 +34,9 @@ def make(steps: int, seconds: float, eval_metrics: Mapping[str, float]) -> dict[
     return numbers
 
 
-def save_curves(workdir: epath.Path, path: epath.Path) -> None:
-    """Draws the scalars that TensorBoard has of the run as a PNG."""
-    curves = read_scalars(workdir)
-    figures.save_curves(_under("train/", curves), _under("pretext/", curves), path)
+def save_curves(workdir: epath.Path, panels: Sequence[figures.Panel], path: epath.Path) -> None:
+    """Draws the scalars that TensorBoard has of the run as a PNG. Panels as `cmav.evals.list_panels` gives them."""
+    figures.save_curves(panels, read_scalars(workdir), path)
 
 
 def read_scalars(workdir: epath.Path) -> dict[str, figures.Curve]:
@@ -45,7 +49,3 @@ def read_scalars(workdir: epath.Path) -> dict[str, figures.Curve]:
         steps = sorted(by_step)
         curves[tag] = (steps, [by_step[step] for step in steps])
     return curves
-
-
-def _under(prefix: str, curves: Mapping[str, figures.Curve]) -> dict[str, figures.Curve]:
-    return {tag.removeprefix(prefix): curve for tag, curve in curves.items() if tag.startswith(prefix)}

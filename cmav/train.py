@@ -22,12 +22,12 @@ from flax import struct
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from cmav import distributed, summary
+from cmav import distributed, pretrained, summary
 from cmav.checkpoint import Checkpoints
 from cmav.data.index import SplitIndex, list_splits
 from cmav.data.pipeline import make_loader
 from cmav.errors import UserError
-from cmav.evals import Evaluator, make_evaluators
+from cmav.evals import Evaluator, list_panels, make_evaluators
 from cmav.optim import make_optimizer, make_schedule
 from cmav.phases import Phase, list_phases
 from cmav.progress import Progress
@@ -56,15 +56,24 @@ class TrainState:
         return {"params": self.params, "model_state": self.model_state, "opt_state": self.opt_state}
 
 
-def create_state(task: Task, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh) -> TrainState:
-    """Initialises the network, then the optimizer. The order matters once pretrained weights come between the two."""
+def create_state(
+    config: ConfigDict, task: Task, optimizer: optax.GradientTransformation, mesh: Mesh, *, is_fresh: bool = True
+) -> TrainState:
+    """Initialises the network, loads what `config.init` names, then initialises the optimizer.
+
+    `is_fresh=False` leaves out the loading: for a state that is only the template of a checkpoint.
+    """
 
     def init(key):
         variables = task.init(key)
-        params = variables.pop("params")
-        return TrainState(jnp.zeros((), jnp.int32), params, dict(variables), optimizer.init(params))
+        return {"params": variables.pop("params"), "model_state": dict(variables)}
 
-    return jax.jit(init, out_shardings=distributed.replicated(mesh))(jax.random.key(seed))
+    on_all = distributed.replicated(mesh)
+    items = jax.jit(init, out_shardings=on_all)(jax.random.key(config.seed))
+    if is_fresh and pretrained.is_wanted(config):
+        items = pretrained.start_from(items, config)
+    opt_state = jax.jit(optimizer.init, out_shardings=on_all)(items["params"])
+    return TrainState(distributed.replicate(jnp.zeros((), jnp.int32), mesh), **items, opt_state=opt_state)
 
 
 def train_step(
@@ -159,13 +168,15 @@ class Trainer:
         return make_evaluators(self.config, task, self.mesh)
 
     def _restore_or_create(self) -> tuple[TrainState, int]:
-        """The order: this run's own newest checkpoint, else a fresh network."""
-        state = create_state(self._task(self.phases[0]), self.optimizer, self.config.seed, self.mesh)
-        restored = self.checkpoints.restore(state.items())
-        if restored is None:
+        """The order: this run's own newest checkpoint, else what `config.init` names, else a fresh network."""
+        is_fresh = not self.checkpoints.steps()
+        task = self._task(self.phases[0])
+        state = create_state(self.config, task, self.optimizer, self.mesh, is_fresh=is_fresh)
+        if is_fresh:
             count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-            logging.info("a fresh network of %.2fM parameters", count / 1e6)
+            logging.info("a new run; its network has %.2fM parameters", count / 1e6)
             return state, 0
+        restored = self.checkpoints.restore(state.items())
         items, metadata = restored
         step = metadata["step"]
         if step > self.total_steps:
@@ -277,5 +288,6 @@ class Trainer:
         numbers = summary.make(step, self._seconds(), self.eval_metrics)
         text = json.dumps(numbers, indent=2)
         (self.workdir / "summary.json").write_text(text)
-        summary.save_curves(self.workdir, self.workdir / "curves.png")
+        if panels := list_panels(self.config, self._task(self.phases[-1])):
+            summary.save_curves(self.workdir, panels, self.workdir / "curves.png")
         logging.info("wrote %s:\n%s", self.workdir / "summary.json", text)

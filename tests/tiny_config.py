@@ -11,11 +11,30 @@ def get_config():
         dict(frame_rate=5.0, batch_size=8, steps=6),
         dict(frame_rate=10.0, batch_size=8, steps=6),
     )
+    config.data.clip_seconds = 2.0
+    config.data.shift_seconds = (1.0, 3.0)
+    config.evals.pretext.every = 100
+    config.evals.pretext.batch_size = 8
+    return _shrink(config)
+
+
+def get_action_config():
+    """Fine-tuning from scratch, on the splits "train1" and "test1"."""
+    config = cmav_config.get_default("action")
+    config.phases = (dict(frame_rate=10.0, batch_size=8, steps=6),)
+    config.init.checkpoint = ""
+    config.data.clip_seconds = 1.0
+    config.action.hidden_size = 16
+    config.action.eval_clips = 4
+    config.evals.action.every = 100
+    config.evals.action.batch_size = 8
+    return _shrink(config)
+
+
+def _shrink(config):
     config.data.stored_frame_rate = CLIPS["frame_rate"]
     config.data.sample_rate = CLIPS["sample_rate"]
-    config.data.clip_seconds = 2.0
     config.data.crop_size = 16
-    config.data.shift_seconds = (1.0, 3.0)
     config.data.num_threads = 2
     config.model.video_layers = (
         ("conv", 8, (3, 3, 3), (1, 2, 2)),
@@ -38,6 +57,4 @@ def get_config():
     config.log_every = 1
     config.checkpoint.every = 2
     config.checkpoint.keep = 3
-    config.evals.pretext.every = 100
-    config.evals.pretext.batch_size = 8
     return config

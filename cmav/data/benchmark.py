@@ -41,7 +41,7 @@ def main() -> int:
     args = parser.parse_args()
     try:
         index = SplitIndex.load(args.data, args.split)
-        shape = ClipShape(data.clip_seconds, data.stored_frame_rate, args.frame_rate, data.sample_rate)
+        shape = ClipShape.from_config(data, args.frame_rate)
         checks.check_dataset(index, shape, args.crop_size)
         records = checks.usable_records(index, shape.shortest_seconds(data.shift_seconds), need_audio=True)
 

@@ -5,6 +5,8 @@ The stored frames have one rate; a clip takes every `stride`-th of them, which g
 
 import dataclasses
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from cmav.errors import UserError
 
@@ -40,6 +42,11 @@ class ClipShape:
                 f"{self.stored_frame_rate:g} Hz: every n-th frame gives {possible}, ... Choose one of these for the "
                 "frame_rate of config.phases, or build the dataset with another --frame_rate."
             )
+
+    @classmethod
+    def from_config(cls, data: Mapping[str, Any], frame_rate: float) -> "ClipShape":
+        """Of `config.data`, at the frame rate of a phase."""
+        return cls(data["clip_seconds"], data["stored_frame_rate"], frame_rate, data["sample_rate"])
 
     @property
     def stride(self) -> int:

@@ -3,6 +3,7 @@
 The last partial batch is padded and carries `mask`; padding never changes a metric.
 """
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -11,7 +12,10 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from cmav.errors import UserError
+from cmav.evals import action, figures, pretext
+from cmav.evals.action import ActionEvaluator
 from cmav.evals.pretext import PretextEvaluator
+from cmav.evals.probe import ProbeEvaluator
 from cmav.tasks import Task
 
 
@@ -23,7 +27,13 @@ class Evaluator(Protocol):
         """Writes tables and pictures of the last `run`; returns their paths."""
 
 
-EVALUATORS = {"pretext": PretextEvaluator}
+EVALUATORS = {"pretext": PretextEvaluator, "action": ActionEvaluator, "probe": ProbeEvaluator}
+
+# Those that look at features, not at what the head says: they can judge a network whose head was never trained.
+FEATURE_EVALUATORS = frozenset({"probe"})
+
+# What to draw of a run, from its task; of the evaluators whose metrics training is after.
+_PANELS = {"pretext": pretext.panels, "action": action.panels}
 
 
 def make_evaluators(config: ConfigDict, task: Task, mesh: Mesh, split: str | None = None) -> dict[str, Evaluator]:
@@ -38,3 +48,13 @@ def make_evaluators(config: ConfigDict, task: Task, mesh: Mesh, split: str | Non
             raise UserError(f"config.evals.{name}.type={settings.type!r}: choose one of {', '.join(EVALUATORS)}.")
         evaluators[name] = EVALUATORS[settings.type](settings, config.data, task, mesh, split or config.data.eval_split)
     return evaluators
+
+
+def list_panels(config: ConfigDict, task: Task) -> list[figures.Panel]:
+    """The curves that tell a run's story, by the names of its scalars in TensorBoard: `train/…`, `<evaluator>/…`."""
+    return [
+        dataclasses.replace(panel, train=f"train/{panel.train}", held_out=f"{name}/{panel.held_out}")
+        for name, settings in config.evals.items()
+        if settings.type in _PANELS
+        for panel in _PANELS[settings.type](task)
+    ]

@@ -7,6 +7,7 @@ two checkpoints, or two networks, answer the same questions. "Look, Listen, and 
 import dataclasses
 import functools
 import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,9 +23,8 @@ from cmav.data.index import SplitIndex
 from cmav.data.pipeline import make_loader
 from cmav.evals import figures
 from cmav.evals.collect import collect
+from cmav.evals.intervals import wilson_interval
 from cmav.tasks.avs import is_correct
-
-Z_95 = 1.959964  # of the standard normal distribution, two-sided 95%
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,14 +39,6 @@ class PretextResult:
     @property
     def num_clips(self) -> int:
         return len(self.correct_NxK) // self.pairs_per_clip
-
-
-def wilson_interval(accuracy: float, count: int) -> tuple[float, float]:
-    """The 95% score interval of a proportion (Wilson, 1927): within [0, 1], and never of no width."""
-    center = accuracy + Z_95**2 / (2 * count)
-    spread = Z_95 * np.sqrt(accuracy * (1 - accuracy) / count + Z_95**2 / (4 * count**2))
-    scale = 1 + Z_95**2 / count
-    return max(0.0, (center - spread) / scale), min(1.0, (center + spread) / scale)
 
 
 class PretextEvaluator:
@@ -113,6 +105,21 @@ class PretextEvaluator:
         table.write_text(json.dumps(rows, indent=2))
         figures.save_per_label_accuracy(rows, picture)
         return [table, picture]
+
+
+def panels(task: Any) -> tuple[figures.Panel, ...]:
+    """What to draw of a run."""
+    del task  # A pair is aligned or shifted, whatever the task's settings.
+    return (
+        figures.Panel("Cross-entropy", train="sync_loss", held_out="avs_loss", chance=math.log(2)),
+        figures.Panel(
+            "Accuracy: in sync or shifted?",
+            train="accuracy",
+            held_out="avs_accuracy",
+            chance=0.5,
+            limits=(0.4, 1.01),
+        ),
+    )
 
 
 def _answer(variables: Any, batch: dict[str, jax.Array], *, task: Any) -> dict[str, jax.Array]:

@@ -24,14 +24,28 @@ STREAMS = {
 
 
 class ActionHead(nn.Module):
-    """Two fully connected layers with dropout before each."""
+    """Two fully connected layers with dropout before each; as an option, features are standardised first.
+
+    What a frozen or little trained backbone says of two clips differs in a small part of its features only, and
+    standardised features show it, as to a linear probe.
+    """
 
     config: FrozenConfigDict  # config.action
     dtype: str
+    batch_norm_momentum: float
 
     @nn.compact
     def __call__(self, features_BxF: jax.Array, *, train: bool) -> jax.Array:
         """Returns logits, float32 [B, num_classes]."""
+        if self.config.standardise:
+            features_BxF = nn.BatchNorm(
+                use_running_average=not train,
+                momentum=self.batch_norm_momentum,
+                use_bias=False,
+                use_scale=False,
+                dtype=self.dtype,
+                name="norm",
+            )(features_BxF)
         dropout = nn.Dropout(self.config.dropout, deterministic=not train)
         hidden = nn.relu(nn.Dense(self.config.hidden_size, dtype=self.dtype, name="hidden")(dropout(features_BxF)))
         return nn.Dense(self.config.num_classes, dtype=jnp.float32, name="logits")(dropout(hidden))
@@ -103,7 +117,8 @@ class ActionNet(nn.Module):
         features = self._attend(backbone, video, audio, has_audio_B, train=attends_in_training)
         out |= {f"{stream}/features": x for stream, x in features.items()}
         out["features"] = jnp.concatenate([features[stream] for stream in streams], axis=-1)
-        return ActionHead(self.action, self.config.dtype, name="head")(out["features"], train=train), out
+        head = ActionHead(self.action, self.config.dtype, self.config.batch_norm_momentum, name="head")
+        return head(out["features"], train=train), out
 
     def _attend(self, backbone, video_BxNxD, audio_BxMxD, has_audio_B, *, train: bool) -> dict[str, jax.Array]:
         """Each stream's features, [B, D]."""

@@ -41,12 +41,7 @@ class Action:
 
     @classmethod
     def from_config(cls, config: ConfigDict, phase: Mapping[str, Any]) -> "Action":
-        clip = ClipShape(
-            seconds=config.data.clip_seconds,
-            stored_frame_rate=config.data.stored_frame_rate,
-            frame_rate=phase["frame_rate"],
-            sample_rate=config.data.sample_rate,
-        )
+        clip = ClipShape.from_config(config.data, phase["frame_rate"])
         action = FrozenConfigDict({**config.action, "num_classes": _num_classes(config)})
         _check(action)
         data, model = FrozenConfigDict(config.data), FrozenConfigDict(config.model)

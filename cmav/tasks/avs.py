@@ -40,12 +40,7 @@ class Avs:
 
     @classmethod
     def from_config(cls, config: ConfigDict, phase: Mapping[str, Any]) -> "Avs":
-        clip = ClipShape(
-            seconds=config.data.clip_seconds,
-            stored_frame_rate=config.data.stored_frame_rate,
-            frame_rate=phase["frame_rate"],
-            sample_rate=config.data.sample_rate,
-        )
+        clip = ClipShape.from_config(config.data, phase["frame_rate"])
         return cls(*map(FrozenConfigDict, (config.data, config.model, config.loss)), clip)
 
     def model(self) -> AvsNet:

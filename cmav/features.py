@@ -1,0 +1,57 @@
+"""A network's layers as features: one vector for each clip.
+
+A layer is any key of what `apply` of a task returns, such as "features", "video/map" or "audio/layer_4"; not the
+logits, which belong to a head. Whatever lies between clip and channel (time, height, width, tokens) is averaged.
+"""
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from cmav.errors import UserError
+from cmav.tasks import Task
+
+_NO_LAYERS = ("logits", "targets")
+
+
+def pooled(outputs: Mapping[str, jax.Array], layers: Sequence[str]) -> jax.Array:
+    """float32 [B, F]: each layer [B, ..., C] averaged over what lies between, and then side by side."""
+
+    def pool(x: jax.Array) -> jax.Array:
+        return x.astype(jnp.float32).mean(axis=tuple(range(1, x.ndim - 1)))
+
+    return jnp.concatenate([pool(outputs[layer]) for layer in layers], axis=-1)
+
+
+def find_layers(names: Sequence[str], task: Task, setting: str) -> tuple[str, ...]:
+    """The layers of a task's network that are meant. Nothing is computed.
+
+    Args:
+      names: at least one; "video/layer_*" is all layers of the video encoder.
+      task: whose network has them.
+      setting: where they were chosen, for the error.
+
+    Raises:
+      UserError: where the network has no such layer; says which it has.
+    """
+    known = list_layers(task)
+    found = {name: fnmatch.filter(known, name) for name in names}
+    unknown = [name for name, layers in found.items() if not layers]
+    if unknown or not names:
+        wrong = f"has no layer {', '.join(map(repr, unknown))}" if unknown else "was asked for none of its layers"
+        raise UserError(f"{setting}: the network {wrong}; it has {', '.join(known)}.")
+    return tuple(layer for layers in found.values() for layer in layers)
+
+
+def list_layers(task: Task) -> list[str]:
+    """Names of the layers of a task's network, sorted."""
+
+    def outputs(key: jax.Array) -> dict[str, Any]:
+        batch = {name: jnp.zeros(x.shape, x.dtype) for name, x in task.batch_shapes(1).items()}
+        return task.apply(task.init(key), batch, train=False)[0]
+
+    shapes = jax.eval_shape(outputs, jax.random.key(0))
+    return sorted(key for key, x in shapes.items() if key not in _NO_LAYERS and x.ndim > 1)
