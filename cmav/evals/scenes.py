@@ -1,0 +1,69 @@
+"""What is silent, and what sounds from off-screen: the truth about a synthetic world beside its sounding boxes.
+
+A network that shows where the sound is should light nothing where nothing in the picture sounds, nor an object that
+moves in silence. `data_prep/world_truth.py` writes what is read here.
+"""
+
+import dataclasses
+import enum
+import json
+
+import numpy as np
+from etils import epath
+
+from cmav.errors import UserError
+
+
+class Sound(enum.Enum):
+    """Where the sound of a clip comes from."""
+
+    ON_SCREEN = "on screen"  # from off-screen as well, perhaps
+    OFF_SCREEN = "off screen"  # and nothing that is seen sounds
+    SILENT = "silent"
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """One video of the synthetic world.
+
+    Attributes:
+      sound: where its sound comes from.
+      distractors_Kx4: boxes of what is seen and does not sound, in the middle frame (that of `vggss.json`), float32
+        x0, y0, x1, y1 from 0 to 1; there may be none.
+    """
+
+    sound: Sound
+    distractors_Kx4: np.ndarray
+
+
+def read_scenes(folder: str) -> dict[str, Scene]:
+    """Reads `events.json` and `boxes/<file>.npy` of a synthetic world's folder; returns the scenes by file.
+
+    Raises:
+      UserError: where one of them is missing or something else.
+    """
+    path = epath.Path(folder) / "events.json"
+    try:
+        entries = json.loads(path.read_text())
+        return {entry["file"]: _scene(epath.Path(folder), entry) for entry in entries}
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{error.filename or path}: no such file. Name the folder that data_prep/synthesize_videos.py wrote, "
+            "with events.json and boxes/."
+        ) from error
+    except (ValueError, KeyError, TypeError, IndexError, EOFError) as error:
+        raise UserError(f"{path} or a file of boxes beside it is damaged ({error!r}): make the world again.") from error
+
+
+def _scene(folder: epath.Path, entry: dict) -> Scene:
+    actors = entry["actors"]
+    if any(actor["sounding"] and actor["onscreen"] for actor in actors):
+        sound = Sound.ON_SCREEN
+    else:
+        sound = Sound.OFF_SCREEN if any(actor["sounding"] for actor in actors) else Sound.SILENT
+    rows = [actor["box_row"] for actor in actors if actor["onscreen"] and not actor["sounding"]]
+    if not rows:
+        return Scene(sound, np.zeros((0, 4), np.float32))
+    with (folder / "boxes" / f"{entry['file']}.npy").open("rb") as file:
+        boxes_KxTx4 = np.load(file)
+    return Scene(sound, boxes_KxTx4[rows, entry["num_frames"] // 2])
