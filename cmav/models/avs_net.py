@@ -9,6 +9,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import FrozenConfigDict
 
 from cmav.models.co_attention import CoAttention
@@ -69,30 +70,34 @@ class AvsBackbone(nn.Module):
     ) -> tuple[jax.Array, jax.Array, dict[str, Any]]:
         """Returns the streams' final tokens, [B, K, ., D] each, and the intermediates (see `AvsNet`)."""
         num_clips, num_audios = audio_BxKxSx2.shape[:2]
-
-        def fold(x):
-            return x.reshape(num_clips * num_audios, *x.shape[2:])
+        audio_FxSx2 = _fold(audio_BxKxSx2)
+        video_BxNxD, video_out = self.encode_video(video_BxTxHxWxC, frame_rate=frame_rate, train=train)
+        audio_FxMxD, audio_out = self.encode_audio(audio_FxSx2, sample_rate=sample_rate, train=train)
+        video_times, audio_times = video_out.pop("times"), audio_out.pop("times")
 
         def unfold(x):
             return x.reshape(num_clips, num_audios, *x.shape[1:])
 
-        video_BxNxD, video_out = self.encode_video(video_BxTxHxWxC, frame_rate=frame_rate, train=train)
-        audio_FxMxD, audio_out = self.encode_audio(fold(audio_BxKxSx2), sample_rate=sample_rate, train=train)
-        video_times, audio_times = video_out.pop("times"), audio_out.pop("times")
-
-        video_FxNxD = jnp.repeat(video_BxNxD, num_audios, axis=0)
-        video_FxNxD, audio_FxMxD, blocks = self.co_attend(video_FxNxD, audio_FxMxD, train=train)
-
+        video, audio, blocks = self.co_attend_pairs(video_BxNxD, unfold(audio_FxMxD), train=train)
         out = {
             **{f"video/{key}": x for key, x in video_out.items()},
             **{f"audio/{key}": unfold(x) for key, x in audio_out.items()},
-            **{f"co_attention/{key}": unfold(x) for key, x in blocks.items()},
+            **{f"co_attention/{key}": x for key, x in blocks.items()},
             "video/times": video_times,
             "audio/times": audio_times,
-            "video/features": unfold(video_FxNxD),
-            "audio/features": unfold(audio_FxMxD),
+            "video/features": video,
+            "audio/features": audio,
         }
-        return out["video/features"], out["audio/features"], out
+        return video, audio, out
+
+    def co_attend_pairs(
+        self, video_BxNxD: jax.Array, audio_BxKxMxD: jax.Array, *, train: bool
+    ) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
+        """As `co_attend`, of each clip with each of its K audios: all that is returned is [B, K, ...]."""
+        pairs = audio_BxKxMxD.shape[:2]
+        video_FxNxD = jnp.repeat(video_BxNxD, pairs[1], axis=0)
+        attended = self.co_attend(video_FxNxD, _fold(audio_BxKxMxD), train=train)
+        return jax.tree.map(lambda x: x.reshape(*pairs, *x.shape[1:]), attended)
 
 
 class FusionHead(nn.Module):
@@ -140,7 +145,10 @@ class AvsNet(nn.Module):
 
     config: FrozenConfigDict  # config.model
 
-    @nn.compact
+    def setup(self):
+        self.backbone = AvsBackbone(self.config)
+        self.head = FusionHead(self.config)
+
     def __call__(
         self,
         video_BxTxHxWxC: jax.Array,
@@ -163,10 +171,33 @@ class AvsNet(nn.Module):
           UserError: where the config's values are none of those that exist.
         """
         rates = {"frame_rate": frame_rate, "sample_rate": sample_rate}
-        backbone = AvsBackbone(self.config, name="backbone")
-        video, audio, out = backbone(video_BxTxHxWxC, audio_BxKxSx2, **rates, train=train)
-        logits_BxK, hidden = FusionHead(self.config, name="head")(video, audio)
+        video, audio, out = self.backbone(video_BxTxHxWxC, audio_BxKxSx2, **rates, train=train)
+        logits_BxK, hidden = self.head(video, audio)
         return logits_BxK, {**out, "fusion/hidden": hidden}
+
+    def logits_from_map(
+        self,
+        map_BxTxHxWxC: jax.Array,
+        audio_tokens_BxKxMxD: jax.Array,
+        video_times_N: np.ndarray,
+        audio_times_M: np.ndarray,
+    ) -> jax.Array:
+        """The logits, without dropout, as a function of `video/map`: for its gradient.
+
+        The other arguments are `audio/tokens`, `video/times` and `audio/times` of the intermediates.
+        """
+        backbone = self.backbone
+        video = backbone.video_positions(backbone.video_encoder.tokens_of(map_BxTxHxWxC), video_times_N)
+        audio = backbone.audio_positions(_fold(audio_tokens_BxKxMxD), audio_times_M)
+        audio = audio.reshape(audio_tokens_BxKxMxD.shape)
+        video, audio, _ = backbone.co_attend_pairs(video, audio, train=False)
+        logits_BxK, _ = self.head(video, audio)
+        return logits_BxK
+
+
+def _fold(x_BxK: jax.Array) -> jax.Array:
+    """[B, K, ...] -> [B * K, ...]"""
+    return x_BxK.reshape(-1, *x_BxK.shape[2:])
 
 
 def scale_frames(video: jax.Array) -> jax.Array:

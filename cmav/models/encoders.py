@@ -59,6 +59,9 @@ class Encoder(nn.Module):
     layers: tuple[tuple[Any, ...], ...]
     config: FrozenConfigDict
 
+    def setup(self):
+        self.fc = nn.Dense(self.config.hidden_size, dtype=self.config.dtype)
+
     @nn.compact
     def __call__(
         self, x: jax.Array, *, train: bool, mask: jax.Array | None = None
@@ -73,11 +76,13 @@ class Encoder(nn.Module):
                 x = self._conv_layer(i, *args)(x, train, mask)
             out[f"layer_{i}"] = x
         out["map"] = x
+        out["tokens"] = self.tokens_of(x)
+        return out["tokens"], out
+
+    def tokens_of(self, x: jax.Array) -> jax.Array:
+        """[N, T', (H', W',) C'], a `map` -> [N, T', hidden_size], the `tokens` that come of it."""
         space = tuple(range(2, x.ndim - 1))
-        x = x.mean(axis=space, dtype=jnp.float32).astype(x.dtype)
-        x = nn.Dense(self.config.hidden_size, dtype=x.dtype, name="fc")(x)
-        out["tokens"] = x
-        return x, out
+        return self.fc(x.mean(axis=space, dtype=jnp.float32).astype(self.config.dtype))
 
     def _conv_layer(self, index: int, features: int, kernel: tuple[int, ...], strides: tuple[int, ...]) -> ConvLayer:
         remat = self.config.remat == "encoders" or (self.config.remat == "stem" and index == 0)
