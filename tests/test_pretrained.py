@@ -8,10 +8,9 @@ import shutil
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
-from cmav import distributed, phases, pretrained, train
+from cmav import phases, pretrained
 from cmav.checkpoint import Checkpoints
 from cmav.errors import UserError
 from cmav.tasks import make_task
@@ -56,27 +55,30 @@ def action_config(checkpoint, **action):
 
 
 def start(config):
-    task = make_task(config, config.phases[0])
-    return train.create_state(config, task, optax.sgd(0.1, momentum=0.9), distributed.make_mesh())
+    """What a run begins with: drawn by NumPy where nothing is loaded."""
+    return pretrained.start_from(jax.tree.map(jnp.asarray, variables_of(config, seed=99)), config)
 
 
 def test_the_backbone_is_loaded_and_the_head_is_fresh(run, caplog):
     folder, saved = run
     caplog.set_level(logging.INFO)
-    state = start(action_config(folder))
-    for item, tree in (("params", state.params), ("model_state", state.model_state["batch_stats"])):
-        theirs = saved[item] if item == "params" else saved[item]["batch_stats"]
+    config = action_config(folder)
+    items, fresh = start(config), variables_of(config, seed=99)
+    for tree, theirs in (
+        (items["params"], saved["params"]),
+        (items["model_state"]["batch_stats"], saved["model_state"]["batch_stats"]),
+    ):
         for path, leaf in flatten(tree["backbone"]).items():
             np.testing.assert_array_equal(leaf, flatten(theirs["backbone"])[path])
-    assert "logits" in state.params["head"]
-    assert int(state.step) == 0 and all(not np.any(leaf) for leaf in jax.tree.leaves(state.opt_state))
+    for path, leaf in flatten(items["params"]["head"]).items():
+        np.testing.assert_array_equal(leaf, flatten(fresh["params"]["head"])[path])
     said = caplog.text
     assert "starting from checkpoint 12" in said and "task 'avs'" in said
-    loaded, fresh, not_used = (
+    loaded, kept_fresh, not_used = (
         line for line in said.splitlines() if line.startswith(("  loaded", "  fresh", "  not used"))
     )
     assert "backbone/video_encoder" in loaded and "head" not in loaded
-    assert "head/hidden, head/logits" in fresh and "head/logit" in not_used
+    assert "head/hidden, head/logits" in kept_fresh and "head/logit" in not_used
 
 
 @pytest.mark.parametrize(("step", "phase"), [(6, 0), (12, 1)])
@@ -84,9 +86,9 @@ def test_a_checkpoint_of_each_frame_rate_loads(run, step, phase):
     folder, _ = run
     config = tiny_config.get_config()
     assert phases.phase_of(config, step).settings == config.phases[phase]
-    state = start(action_config(folder / "checkpoints" / str(step)))
+    params = start(action_config(folder / "checkpoints" / str(step)))["params"]
     expected = variables_of(config, seed=step)["params"]["backbone"]
-    np.testing.assert_array_equal(state.params["backbone"]["video_encoder"]["fc"]["kernel"],
+    np.testing.assert_array_equal(params["backbone"]["video_encoder"]["fc"]["kernel"],
                                   expected["video_encoder"]["fc"]["kernel"])  # fmt: skip
 
 
@@ -94,7 +96,7 @@ def test_named_subtrees_only(run):
     folder, saved = run
     config = action_config(folder)
     config.init.load = ("backbone/audio_encoder",)
-    params = start(config).params["backbone"]
+    params = start(config)["params"]["backbone"]
     theirs = saved["params"]["backbone"]
     np.testing.assert_array_equal(params["audio_encoder"]["fc"]["kernel"], theirs["audio_encoder"]["fc"]["kernel"])
     assert np.any(params["video_encoder"]["fc"]["kernel"] != theirs["video_encoder"]["fc"]["kernel"])
@@ -105,15 +107,18 @@ def test_named_subtrees_only(run):
 
 def test_vision_only_takes_the_half_that_it_has(run, caplog):
     caplog.set_level(logging.INFO)
-    state = start(action_config(run[0], mode="vision_only"))
-    assert set(state.params["backbone"]) == {"video_encoder", "co_attention"}
+    items = start(action_config(run[0], mode="vision_only"))
+    assert set(items["params"]["backbone"]) == {"video_encoder", "co_attention"}
     assert "backbone/audio_encoder" in caplog.text.split("not used")[1]
 
 
-def test_scratch_loads_nothing(run):
-    state = start(action_config(run[0], mode="scratch"))
-    theirs = run[1]["params"]["backbone"]["video_encoder"]["fc"]["kernel"]
-    assert np.any(state.params["backbone"]["video_encoder"]["fc"]["kernel"] != theirs)
+def test_scratch_loads_nothing(run, tmp_path):
+    """`create_state` asks before it loads, and no network is taken over."""
+    config = action_config(run[0], mode="scratch")
+    config.model.num_heads = 8
+    assert not pretrained.is_wanted(config)
+    assert pretrained.settle(config, str(tmp_path), {}).model.num_heads == 8
+    assert pretrained.is_wanted(action_config(run[0]))
 
 
 def test_a_network_that_does_not_fit_is_told_by_its_arrays(run, tmp_path):

@@ -48,14 +48,14 @@ def start(data_dir, *command, devices: int = 1, **environment) -> subprocess.Pop
 
 
 def finish(process: subprocess.Popen) -> str:
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output[-3000:]
     return output
 
 
 def wait_for(condition: Callable[[], bool], processes: Sequence[subprocess.Popen]) -> None:
     """Waits until something is so, as long as all processes live."""
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 400
     while not condition():
         for process in processes:
             assert process.poll() is None, process.communicate()[0][-3000:]
