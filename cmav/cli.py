@@ -1,5 +1,6 @@
 """What every command of cmav shares: the config flag, the work folder, and errors that are for people."""
 
+import functools
 import os
 import sys
 from collections.abc import Callable
@@ -68,8 +69,11 @@ def workdir() -> str:
     return os.path.join("runs", name)
 
 
-def run(main: Callable[[], int | None]) -> None:
-    """Runs a command: parses flags, calls `main()`. A `UserError` is printed as it is, and the exit status is 1."""
+def run(main: Callable[..., int | None], *, takes_arguments: bool = False) -> None:
+    """Runs a command: parses flags, calls `main()`. A `UserError` is printed as it is, and the exit status is 1.
+
+    With `takes_arguments`, what stands beside the flags is no mistake, but what `main` is called with, as a list.
+    """
     # TensorFlow only reads data here. Its greetings, of which oneDNN's cannot be had quiet otherwise, would bury ours.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
@@ -78,7 +82,10 @@ def run(main: Callable[[], int | None]) -> None:
     for name in ("config", "workdir", "distributed"):
         if name in flags.FLAGS:  # --help shows the flags of the command; these are defined here.
             flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
-    app.run(lambda _: _exit_on_user_error(main), flags_parser=_parse_flags)
+    app.run(
+        lambda rest: _exit_on_user_error(functools.partial(main, rest[1:]) if takes_arguments else main),
+        flags_parser=functools.partial(_parse_flags, takes_arguments=takes_arguments),
+    )
 
 
 def _exit_on_user_error(main: Callable[[], int | None]) -> int | None:
@@ -90,7 +97,7 @@ def _exit_on_user_error(main: Callable[[], int | None]) -> int | None:
         return 1
 
 
-def _parse_flags(argv: list[str]) -> list[str]:
+def _parse_flags(argv: list[str], *, takes_arguments: bool) -> list[str]:
     """A config file that is not there, or a key that is not in it, is a mistake to explain, not a traceback."""
     try:
         rest = flags.FLAGS(argv)
@@ -100,7 +107,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
         _refuse(f"--config: {message}\nAll keys and what they mean: cmav/config.py.")
     except flags.Error as error:
         _refuse(f"{error}\nAll flags: --help.")
-    if len(rest) > 1:
+    if len(rest) > 1 and not takes_arguments:
         _refuse(f"unexpected argument {rest[1]!r}: options are written --name=value.")
     return rest
 

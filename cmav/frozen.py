@@ -3,31 +3,34 @@
 import dataclasses
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from etils import epath
+from ml_collections import ConfigDict
 
 from cmav.errors import UserError
 from cmav.tasks.action import Action
+from cmav.tasks.avs import Avs
 from cmav.trees import flatten, is_under
 
 
 @dataclasses.dataclass(frozen=True)
 class FrozenNetwork:
-    """The backbone of a checkpoint.
+    """The network of a checkpoint.
 
     Attributes:
-      task: the action task, with a single, central view; its head is fresh and says nothing.
+      task: of `load`, the action task, with a single, central view; its head is fresh and says nothing. Of `load_avs`,
+        the task of synchronization.
       variables: of the network, on all devices of the mesh.
       mesh: all devices.
       run: folder of the run.
       step: of the checkpoint.
     """
 
-    task: Action
+    task: Action | Avs
     variables: Mapping[str, Any]
     mesh: jax.sharding.Mesh
     run: str
@@ -51,29 +54,70 @@ def load(checkpoint: str) -> FrozenNetwork:
     Raises:
       UserError: where there is no such checkpoint, or its network sees no pictures.
     """
-    import optax  # With what follows it takes seconds, for which --help should not wait.
-
     from cmav import config as cmav_config
-    from cmav import distributed, pretrained, train
-    from cmav.tasks import make_task
+    from cmav import pretrained
 
-    run, step = pretrained.locate(checkpoint)
-    path = epath.Path(run) / "config.json"
-    if not path.exists():
-        raise UserError(f"--checkpoint={checkpoint}: {path} is not there, and without it the network is not known.")
-    theirs = json.loads(path.read_text())
+    run, step, theirs = _read(checkpoint)
     config = pretrained.inherit(cmav_config.get_default("action"), run, {})
     config.data.clip_seconds = theirs["data"]["clip_seconds"]
-    mode = theirs["action"]["mode"] if theirs["task"] == "action" else "full"
+    mode = _mode(theirs)
     if mode == "audio_only":
         raise UserError(f"--checkpoint={checkpoint}: the network of this run (mode {mode!r}) sees no pictures.")
     config.action.mode = "vision_only" if mode == "vision_only" else "full"  # What was once "scratch" is loaded here.
     config.action.num_classes = 1
     config.action.eval_clips = config.action.eval_crops = 1
-    if step is None:
-        step = _newest_step(run)
-    config.init.checkpoint, config.init.load = f"{run}/checkpoints/{step}", ("backbone",)
+    return _load(config, run, step, ("backbone",))
 
+
+def load_avs(checkpoint: str, *, with_head: bool) -> FrozenNetwork:
+    """Loads a network for the task of synchronization, with the clip and the rates of its run.
+
+    Args:
+      checkpoint: as `load` takes it.
+      with_head: the head as well, which only a pretraining run has; without it the head is fresh and says nothing.
+
+    Raises:
+      UserError: where there is no such checkpoint, it has no such head, or its network does not see and hear.
+    """
+    from cmav import config as cmav_config
+    from cmav import pretrained
+
+    run, step, theirs = _read(checkpoint)
+    if with_head and theirs["task"] != "avs":
+        raise UserError(
+            f"--checkpoint={checkpoint}: this is a run of the task {theirs['task']!r}, whose network has no head of "
+            "synchronization. Name the pretraining run that it started from."
+        )
+    mode = _mode(theirs)
+    if mode in ("vision_only", "audio_only"):
+        raise UserError(f"--checkpoint={checkpoint}: the network of this run (mode {mode!r}) does not see and hear.")
+    config = pretrained.inherit(cmav_config.get_default("avs"), run, {})
+    config.data.clip_seconds = theirs["data"]["clip_seconds"]
+    return _load(config, run, step, ("backbone", "head") if with_head else ("backbone",))
+
+
+def _read(checkpoint: str) -> tuple[str, int, dict[str, Any]]:
+    """The run's folder, the checkpoint's step, and the run's config."""
+    from cmav import pretrained  # It takes seconds, for which --help should not wait; so do other imports here.
+
+    run, step = pretrained.locate(checkpoint)
+    path = epath.Path(run) / "config.json"
+    if not path.exists():
+        raise UserError(f"--checkpoint={checkpoint}: {path} is not there, and without it the network is not known.")
+    return run, _newest_step(run) if step is None else step, json.loads(path.read_text())
+
+
+def _mode(config: Mapping[str, Any]) -> str:
+    return config["action"]["mode"] if config["task"] == "action" else "full"
+
+
+def _load(config: ConfigDict, run: str, step: int, subtrees: Sequence[str]) -> FrozenNetwork:
+    import optax
+
+    from cmav import distributed, train
+    from cmav.tasks import make_task
+
+    config.init.checkpoint, config.init.load = f"{run}/checkpoints/{step}", tuple(subtrees)
     mesh = distributed.make_mesh()
     task = make_task(config, config.phases[-1])
     state = train.create_state(config, task, optax.identity(), mesh)

@@ -113,14 +113,7 @@ class VideoTrack:
             picture = resized(self._reformatter, frame, self._size)
         except (av.FFmpegError, ValueError) as error:
             raise DamagedError(f"a frame cannot be converted: {error}") from error
-        try:
-            matrix = frame.side_data.get(SideDataType.DISPLAYMATRIX)
-        except ValueError:  # beside it there is side data of a kind that PyAV does not know
-            picture = np.rot90(picture, frame.rotation // 90)
-        else:
-            if matrix is not None:
-                picture = upright(picture, np.frombuffer(bytes(matrix), np.int32))
-        return tf.io.encode_jpeg(picture, quality=self._quality).numpy()
+        return tf.io.encode_jpeg(as_shown(picture, frame), quality=self._quality).numpy()
 
 
 def resized(reformatter: VideoReformatter, frame: av.VideoFrame, size: int) -> np.ndarray:
@@ -130,6 +123,15 @@ def resized(reformatter: VideoReformatter, frame: av.VideoFrame, size: int) -> n
       av.FFmpegError, ValueError: where it cannot be converted.
     """
     return reformatter.reformat(frame, size, size, "rgb24", interpolation=_SCALING, threads=1).to_ndarray()
+
+
+def as_shown(picture_HxWxC: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
+    """Turns and mirrors a picture as the display matrix of its frame says, where it has one (see `upright`)."""
+    try:
+        matrix = frame.side_data.get(SideDataType.DISPLAYMATRIX)
+    except ValueError:  # beside it there is side data of a kind that PyAV does not know
+        return np.rot90(picture_HxWxC, frame.rotation // 90)
+    return picture_HxWxC if matrix is None else upright(picture_HxWxC, np.frombuffer(bytes(matrix), np.int32))
 
 
 def upright(picture_HxWxC: np.ndarray, matrix: np.ndarray) -> np.ndarray:

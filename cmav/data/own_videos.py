@@ -49,6 +49,12 @@ class Spacing:
         return cls(Fraction(shape.stored_frames), Fraction(0))
 
     @classmethod
+    def half_overlapping(cls, shape: ClipShape) -> "Spacing":
+        """A window every half of its length: but at the ends, every instant lies in two of them."""
+        half = Fraction(shape.stored_frames, 2)
+        return cls(half, half / 2)
+
+    @classmethod
     def every_second(cls, shape: ClipShape) -> "Spacing":
         """A window for each second, centred on it. A last second of less than a half does not count."""
         second = as_fraction(shape.stored_frame_rate)

@@ -1,0 +1,189 @@
+"""Shows where in one's own videos the sound comes from.
+
+python -m cmav.localize video.mp4 another.avi --checkpoint runs/avs_cma --out localized
+python -m cmav.localize my_videos --checkpoint runs/avs_cma/checkpoints/750000 --out localized --method attention
+
+The network sees windows of its clip's length, each overlapping the next by half; their maps are joined in time
+(`cmav.heat.blend`). Of each video there are three files in --out:
+
+| file                | what it is                                                                                  |
+| ------------------- | ------------------------------------------------------------------------------------------- |
+| `NAME.METHOD.mp4`   | the video in its own size and at its frames' own times, upright, with its sound and the map  |
+| `NAME.METHOD.png`   | a contact sheet: frames, and the same with the map                                          |
+| `NAME.METHOD.npz`   | the maps: numbers, for whoever wants to go on with them (below)                             |
+
+Colours are relative to the whole video: it is lit from half of the 97th percentile of what is above 0 in its maps, and
+brightest from this percentile on. So they say where and when there is more of the sound than elsewhere in this video;
+between videos, and between methods, only the numbers of the .npz can be compared. Where nothing can be heard, and in a
+video without sound, nothing is lit. With --method attention the brightness is the heads' combination, and the colour
+says which heads. The sheet shows, of each sixth of the video, the instant that is lit most.
+
+`numpy.load` reads the .npz without pickle. N instants, A heads, H' and W' rows and columns of a map:
+
+| array              | form                    | meaning                                                              |
+| ------------------ | ----------------------- | -------------------------------------------------------------------- |
+| `times`            | float64 [N]             | seconds from the first frame                                         |
+| `maps`             | float32 [N, H', W']     | above 0: speaks for the sound; between the instants it is linear     |
+| `heads`            | float32 [N, A, H', W']  | attention only: of which `maps` is the combination                   |
+| `rows`, `columns`  | float64 [H'], [W']      | centres of rows and columns, from 0 (top, left) to 1                 |
+| `full`             | float64                 | the value that is shown brightest; 0: nothing is lit                 |
+| `has_audio`, `note` | bool, text             | whether the video has sound; what of it was lost, or empty           |
+| `method`, `run`, `step`, `size` | text, integers | what the maps were made with                                      |
+"""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+
+from absl import flags, logging
+
+from cmav import cli
+from cmav.errors import UserError
+
+METHODS = ("cam", "attention", "similarity")  # cmav.models.maps has them; naming them here keeps --help fast
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What became of the videos.
+
+    Attributes:
+      written: path of each video that was localized -> paths of its MP4, PNG and NPZ.
+      notes: path of a video -> what should be known of it: it has no sound, or some of it was lost.
+      failures: path of a video that gave nothing -> why.
+    """
+
+    written: dict[str, tuple[str, str, str]]
+    notes: dict[str, str]
+    failures: dict[str, str]
+
+
+def localize(
+    videos: Sequence[str],
+    checkpoint: str,
+    out: str,
+    *,
+    method: str = "cam",
+    boxes: str | None = None,
+    batch_size: int = 4,
+    size: int | None = None,
+) -> Result:
+    """Writes an overlay, a contact sheet and the maps of each video. The module's docstring says what they are.
+
+    Args:
+      videos: files, and folders that are walked to their depth.
+      checkpoint: as `cmav.frozen.load` takes it; for `cam` of a pretraining run.
+      out: folder for the files; local. Those of the same names are replaced.
+      method: one of `METHODS`.
+      boxes: where the sound really is, as `cmav.evals.boxes.read` reads it; drawn in white over the videos that are
+        in it by their names.
+      batch_size: windows that the network sees at a time.
+      size: width and height to which the network's pictures are brought, in pixels; None: as much larger than the
+        crop of its training as 256 is than 224. Best is what its shards were built with.
+
+    Raises:
+      UserError: where videos, checkpoint or boxes are not there, or the network is not one for the method.
+    """
+    from cmav import frozen, localized_video  # It takes seconds, for which --help should not wait.
+    from cmav.evals.boxes import read
+    from cmav.sound_maps import Localizer
+    from data_prep.media import RejectedError
+
+    if method not in METHODS:
+        raise UserError(f"--method={method} is none of {', '.join(METHODS)}.")
+    if "://" in out:
+        raise UserError(f"--out={out} must be a local folder.")
+    names = _names(videos)
+    truths = {truth.file: truth.boxes_Kx4 for truth in read(boxes).truths} if boxes else {}
+    if boxes and not truths.keys() & set(names.values()):
+        logging.warning("--boxes=%s has none of these videos (such as %r)", boxes, next(iter(names.values())))
+    network = frozen.load_avs(checkpoint, with_head=method == "cam")
+    size = size or round(network.task.data_config.crop_size * 256 / 224)
+    localizer = Localizer(network, method, size=size, batch_size=batch_size)
+    os.makedirs(out, exist_ok=True)
+    logging.info("%d videos; %s of step %d of %s", len(names), method, network.step, network.run)
+
+    result = Result({}, {}, {})
+    made_with = {"method": method, "run": network.run, "step": network.step, "size": size}
+    for path, name in names.items():
+        paths = tuple(os.path.join(out, f"{name}.{method}.{kind}") for kind in ("mp4", "png", "npz"))
+        try:
+            note = localized_video.write(path, localizer, paths, made_with, truths.get(name, ()))
+        except RejectedError as error:
+            result.failures[path] = str(error)
+        except UserError:
+            raise
+        except Exception as error:  # One video must not take the others down, whatever it makes a library raise.
+            logging.exception("%s", path)
+            result.failures[path] = f"unforeseen error ({type(error).__name__}: {error})"
+        else:
+            result.written[path] = paths
+            if note:
+                result.notes[path] = note
+    return result
+
+
+def _names(videos: Sequence[str]) -> dict[str, str]:
+    """Path of each video -> what its files are called: its name, with a number where several have the same."""
+    from data_prep import manifest
+
+    paths = []
+    for video in videos:
+        if os.path.isdir(video):
+            listed = manifest.walk(video, "all")
+            paths += [one.path(listed.root) for one in listed.splits["all"]]
+        elif "://" in video or os.path.exists(video):
+            paths.append(video)
+        else:
+            raise UserError(f"{video}: there is no such video or folder.")
+    names, taken = {}, set()
+    for path in dict.fromkeys(paths):
+        stem = name = manifest.stem(path)
+        number = 2
+        while name in taken:
+            name, number = f"{stem}~{number}", number + 1
+        taken.add(name)
+        names[path] = name
+    return names
+
+
+def _define_flags() -> None:
+    flags.DEFINE_string("checkpoint", None, "Folder of a run, one of its folders checkpoints/<step>, or newest.")
+    flags.DEFINE_string("out", None, "Folder for the overlays, the contact sheets and the maps.")
+    flags.DEFINE_enum("method", "cam", METHODS, "What the map is: see cmav/models/maps.py.")
+    flags.DEFINE_string("boxes", None, "Where the sound really is, to be drawn: vggss.json, or a folder of XML.")
+    flags.DEFINE_integer("batch_size", 4, "Windows that the network sees at a time.", lower_bound=1)
+    flags.DEFINE_integer(
+        "size",
+        None,
+        "Width and height in pixels to which pictures are brought, --size of the shards that the network was trained "
+        "on. Default: 8/7 of the network's crop, as 256 is of 224.",
+        lower_bound=1,
+    )
+
+
+def main(videos: Sequence[str]) -> None:
+    args = flags.FLAGS
+    missing = ["VIDEO"] if not videos else [f"--{name}" for name in ("checkpoint", "out") if not args[name].value]
+    if missing:
+        raise UserError(f"{missing[0]} is missing: python -m cmav.localize VIDEO... --checkpoint=RUN --out=DIR")
+    result = localize(
+        videos,
+        args.checkpoint,
+        args.out,
+        method=args.method,
+        boxes=args.boxes,
+        batch_size=args.batch_size,
+        size=args.size,
+    )
+    for path, paths in result.written.items():
+        print(f"{path}: {', '.join(paths)}" + (f"\n  {result.notes[path]}" if path in result.notes else ""))
+    for path, reason in result.failures.items():
+        print(f"{path}: failed: {reason}")
+    if not result.written:
+        raise UserError("none of the videos could be localized.")
+
+
+if __name__ == "__main__":
+    _define_flags()
+    cli.run(main, takes_arguments=True)

@@ -1,0 +1,120 @@
+"""One video with the map of its sound over it: the overlay, the contact sheet, and the maps."""
+
+import contextlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+from tqdm import tqdm
+
+from cmav import heat
+from cmav.contact_sheet import Sample, save_sheet, shrunk
+from cmav.overlay_video import OverlayVideo, ShownFrames
+from cmav.sound_maps import Localizer, SoundMaps
+
+SHEET_FRAMES = 6
+
+
+def write(
+    path: str,
+    localizer: Localizer,
+    paths: tuple[str, str, str],
+    made_with: Mapping[str, str | int],
+    boxes_Kx4: Sequence[np.ndarray],
+) -> str:
+    """Writes the three files of a video. Returns what should be known of it, or an empty text.
+
+    Args:
+      path: of the video.
+      localizer: whose maps it is drawn with.
+      paths: of the overlay, the contact sheet and the maps.
+      made_with: method, run and step, and whatever else belongs into the file of the maps.
+      boxes_Kx4: where the sound really is, to be drawn; may be empty.
+
+    Raises:
+      RejectedError: where nothing of the video can be decoded.
+    """
+    overlay_path, sheet_path, maps_path = paths
+    name = os.path.basename(path)
+    with contextlib.closing(ShownFrames(path)) as shown:
+        with _progress(f"{name}: looking", shown.seconds) as tell:
+            found = localizer.find(path, tell)
+        drawing = _Drawing(found, boxes_Kx4)
+        wanted, samples = deque(_liveliest(found)), []
+        overlay = OverlayVideo(overlay_path, path, shown.zero, shown.rate, has_sound=found.has_audio)
+        with overlay, _progress(f"{name}: drawing", found.times[-1]) as tell:
+            for time, picture in shown:
+                seconds = float(time)
+                overlay.write(time, drawing.overlay(picture, seconds))
+                while wanted and seconds >= wanted[0]:
+                    samples.append(drawing.sample(picture, wanted.popleft()))
+                tell(seconds)
+        samples += [drawing.sample(picture, later) for later in wanted]  # The last picture is still on screen.
+    notes = [found.note or shown.damage or ""]
+    if not found.has_audio:
+        notes.insert(0, "it has no sound: nothing is lit")
+    elif not drawing.full:
+        notes.insert(0, "nothing in it speaks for a sound: nothing is lit")
+    note = "; ".join(filter(None, notes))
+    title = f"{name}: {made_with['method']}, step {made_with['step']} of {made_with['run']}"
+    save_sheet(sheet_path, samples, f"{title}\n{note}" if note else title, num_heads=drawing.num_heads)
+    found.save(maps_path, full=drawing.full, **made_with)
+    return note
+
+
+def _liveliest(found: SoundMaps) -> list[float]:
+    """For the sheet: of each of some equal parts of a video, the instant at which most speaks for the sound."""
+    most = found.maps.max(axis=(1, 2))[:-1]  # without the video's end, where there is no frame any more
+    parts = [part for part in np.array_split(np.arange(len(most)), SHEET_FRAMES) if part.size]
+    return [float(found.times[part[most[part].argmax()]]) for part in parts]
+
+
+class _Drawing:
+    """The maps of a video, drawn over its pictures.
+
+    Attributes:
+      full: the value that is shown brightest.
+      num_heads: of the maps; 0 where the method has none.
+    """
+
+    def __init__(self, found: SoundMaps, boxes_Kx4: Sequence[np.ndarray]):
+        self._found, self._boxes = found, boxes_Kx4
+        self.full = heat.full(found.maps)
+        self.num_heads = 0 if found.heads is None else found.heads.shape[1]
+
+    def overlay(self, picture_HxWx3: np.ndarray, seconds: float) -> np.ndarray:
+        """A picture with the map of its instant, in the heads' colours where there are heads, and the boxes."""
+        size = picture_HxWx3.shape[:2]
+        small_map, small_heads = self._found.at(seconds)
+        map_HxW = self._found.enlarged(small_map, size)
+        if small_heads is None:
+            picture = heat.paint(picture_HxWx3, map_HxW, self.full)
+        else:
+            colours_3xHxW = self._found.enlarged(heat.mix_heads(small_heads), size)
+            picture = heat.paint(picture_HxWx3, map_HxW, self.full, colours_3xHxW.transpose(1, 2, 0))
+        return heat.draw_boxes(picture, self._boxes) if len(self._boxes) else picture
+
+    def sample(self, picture_HxWx3: np.ndarray, seconds: float) -> Sample:
+        """A column of the contact sheet."""
+        small = shrunk(picture_HxWx3)
+        rows = {"as it is": small, "with the map": self.overlay(small, seconds)}
+        if self.num_heads:
+            map_HxW = self._found.enlarged(self._found.at(seconds)[0], small.shape[:2])
+            rows["heads combined"] = heat.paint(small, map_HxW, self.full)
+        return Sample(seconds, rows)
+
+
+@contextlib.contextmanager
+def _progress(what: str, seconds: float | None) -> Iterator[Callable[[float], None]]:
+    """A bar of seconds of a video, with the time left. Gives what tells it how many are done."""
+    # Without a total there is nothing to show but how many are done.
+    form = "{desc} {percentage:.0f}% of {total:.0f} s |{bar}| {elapsed}, {remaining} left" if seconds else None
+    with tqdm(desc=what, total=seconds, unit=" s", bar_format=form) as bar:
+
+        def tell(done: float) -> None:
+            bar.update(min(done, bar.total or done) - bar.n)
+
+        yield tell
+        if bar.total:
+            tell(bar.total)
