@@ -16,8 +16,9 @@ demo: $(DEMO)/shards/index-validation.npy  ## synthesize videos, build shards, p
 actions: $(ACTIONS)/shards/index-videos.npy runs/demo/summary.json  ## fine-tune the demo's network: accuracy by labels
 	$(BIN)/python -m cmav.experiments.label_budgets --config=configs/finetune_world.py --config.init.checkpoint=runs/demo
 
+# Two files of tests at a time: most of what they wait for is XLA compiling on one core.
 test: .venv/installed-test lint  ## lint, then every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: .venv/installed-test
 	$(BIN)/ruff format --check .
