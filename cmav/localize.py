@@ -4,7 +4,7 @@ python -m cmav.localize video.mp4 another.avi --checkpoint runs/avs_cma --out lo
 python -m cmav.localize my_videos --checkpoint runs/avs_cma/checkpoints/750000 --out localized --method attention
 
 The network sees windows of its clip's length, each overlapping the next by half; their maps are joined in time
-(`cmav.heat.blend`). Of each video there are three files in --out:
+(`cmav.localization.heat.blend`). Of each video there are three files in --out:
 
 | file                | what it is                                                                                  |
 | ------------------- | ------------------------------------------------------------------------------------------- |
@@ -84,9 +84,10 @@ def localize(
     Raises:
       UserError: where videos, checkpoint or boxes are not there, or the network is not one for the method.
     """
-    from cmav import frozen, localized_video  # It takes seconds, for which --help should not wait.
+    from cmav import frozen  # It takes seconds, for which --help should not wait.
     from cmav.evals.boxes import read
-    from cmav.sound_maps import Localizer
+    from cmav.localization import localized_video
+    from cmav.localization.sound_maps import Localizer
     from data_prep.media import RejectedError
 
     if method not in METHODS:

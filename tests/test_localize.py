@@ -16,11 +16,11 @@ from cmav import localize as localize_module
 from cmav.data import own_videos
 from cmav.data.clip_shape import ClipShape
 from cmav.errors import UserError
+from cmav.localization.overlay_video import OverlayVideo, ShownFrames, even
+from cmav.localization.sound_maps import Localizer
 from cmav.localize import localize
 from cmav.models import maps
 from cmav.models.positions import token_times
-from cmav.overlay_video import OverlayVideo, ShownFrames, even
-from cmav.sound_maps import Localizer
 from cmav.tasks import make_task
 from data_prep.manifest import Video
 from tests import tiny_config
@@ -218,7 +218,7 @@ def test_turned_frames_are_written_upright(tmp_path, monkeypatch):
     path = write_video(str(tmp_path / "v.mkv"), steady_times(RATE, 0.3), noisy(3), rate=RATE)
     with contextlib.closing(ShownFrames(path)) as frames:
         stored = [picture for _, picture in frames]
-    monkeypatch.setattr("cmav.overlay_video.as_shown", lambda picture, frame: np.rot90(picture))
+    monkeypatch.setattr("cmav.localization.overlay_video.as_shown", lambda picture, frame: np.rot90(picture))
     with contextlib.closing(ShownFrames(path)) as frames:
         turned = [picture for _, picture in frames]
         with OverlayVideo(str(tmp_path / "o.mp4"), path, frames.zero, frames.rate, has_sound=False) as overlay:

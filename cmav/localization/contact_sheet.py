@@ -7,8 +7,8 @@ from etils import epath
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from cmav import heat
 from cmav.evals.figures import save
+from cmav.localization import heat
 
 _INCHES = 2.2  # height of a row of landscape pictures
 _MOST_PIXELS = 480  # of a picture's shorter side: more would not be seen

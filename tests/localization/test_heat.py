@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cmav import heat
+from cmav.localization import heat
 
 TOKENS = np.array([-0.1, 0.5, 1.2, 2.1])  # of a window of 2 s; the outer ones lie outside of it
 SPANS = [(0.0, 2.0), (1.0, 3.0), (1.6, 3.6)]  # the last was moved inwards

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 from tqdm import tqdm
 
-from cmav import heat
-from cmav.contact_sheet import Sample, save_sheet, shrunk
-from cmav.overlay_video import OverlayVideo, ShownFrames
-from cmav.sound_maps import Localizer, SoundMaps
+from cmav.localization import heat
+from cmav.localization.contact_sheet import Sample, save_sheet, shrunk
+from cmav.localization.overlay_video import OverlayVideo, ShownFrames
+from cmav.localization.sound_maps import Localizer, SoundMaps
 
 SHEET_FRAMES = 6
 

@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cmav import distributed, heat
+from cmav import distributed
 from cmav.frozen import FrozenNetwork
+from cmav.localization import heat
 from cmav.models import maps
 from cmav.models.positions import token_times
 from cmav.tasks.avs import Avs
