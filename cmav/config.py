@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 
 # Layers of the encoders, in order. A convolution is ("conv", features, kernel, stride), each followed by BatchNorm
 # and ReLU; an average pool is ("pool", kernel, stride). Kernels and strides are (time, height, width) for video and
-# (time,) for audio. SAME padding.
+# (time,) for audio. SAME padding. A layer may end with a dilation, of as many numbers; `cmav.models.layers.finer` makes
+# such layers, for finer maps of a network that is trained.
 PAPER_VIDEO_LAYERS = (
     ("conv", 64, (5, 7, 7), (1, 1, 1)),
     ("pool", (1, 3, 3), (1, 2, 2)),

@@ -22,19 +22,19 @@ from ml_collections import ConfigDict
 from cmav import cli
 from cmav import config as cmav_config
 from cmav.models.conv import LOWERINGS, conv3d
+from cmav.models.layers import Layer, parse
 
 
 def video_convolutions(
     config: ConfigDict, batch: int, frames: int, size: int
-) -> Iterator[tuple[int, tuple[int, ...], tuple[int, ...], tuple[int, ...]]]:
-    """Yields (layer, shape of its input, shape of its kernel, strides) of each convolution of the video encoder."""
+) -> Iterator[tuple[int, Layer, tuple[int, ...], tuple[int, ...]]]:
+    """Yields (number, layer, shape of its input, shape of its kernel) of each convolution of the video encoder."""
     shape = (batch, frames, size, size, 3)
-    for i, (kind, *args) in enumerate(config.video_layers):
-        *features, kernel, strides = args
-        if kind == "conv":
-            yield i, shape, (*kernel, shape[-1], *features), strides
-        axes = tuple(-(-length // stride) for length, stride in zip(shape[1:-1], strides, strict=True))
-        shape = (batch, *axes, *(features or shape[-1:]))
+    for i, layer in enumerate(parse(config.video_layers)):
+        if layer.kind == "conv":
+            yield i, layer, shape, (*layer.kernel, shape[-1], layer.features)
+        axes = tuple(-(-length // stride) for length, stride in zip(shape[1:-1], layer.strides, strict=True))
+        shape = (batch, *axes, layer.features or shape[-1])
 
 
 def fastest(functions: dict[str, Callable[..., Any]], args: tuple[jax.Array, ...], repeats: int) -> dict[str, float]:
@@ -60,8 +60,8 @@ def _float32(tree: Any) -> Any:
     return jax.tree.map(lambda a: a.astype(jnp.float32), tree)
 
 
-def _compile(shape, kernel_shape, strides, lowering: str, dtype: str, gradient_of: tuple[int, ...] | None):
-    conv = functools.partial(conv3d, strides=strides, lowering=lowering)
+def _compile(layer: Layer, shape, kernel_shape, lowering: str, dtype: str, gradient_of: tuple[int, ...] | None):
+    conv = functools.partial(conv3d, strides=layer.strides, lowering=lowering, dilation=layer.dilation)
 
     def forward_and_backward(x, kernel, dy):
         y, backward = jax.vjp(conv, x, kernel)
@@ -82,13 +82,15 @@ def main(config: ConfigDict, batch: int, frames: int, size: int, repeats: int) -
     print(
         f"{'layer':>5}  {'lowering':<12} {'forward ms':>11} {'ratio':>6} {'with backward ms':>17} {'ratio':>6}  error"
     )
-    for layer, shape, kernel_shape, strides in video_convolutions(config, batch, frames, size):
-        keys = jax.random.split(jax.random.key(layer), 3)
+    for i, layer, shape, kernel_shape in video_convolutions(config, batch, frames, size):
+        keys = jax.random.split(jax.random.key(i), 3)
         x = jax.random.normal(keys[0], shape, config.dtype)
         kernel = jax.random.normal(keys[1], kernel_shape)
-        dy = jax.random.normal(keys[2], jax.eval_shape(functools.partial(conv3d, strides=strides), x, kernel).shape)
-        compiled = functools.partial(_compile, shape, kernel_shape, strides, dtype=config.dtype)
-        gradient_of = (1,) if layer == 0 else (0, 1)
+        dy = jax.random.normal(
+            keys[2], jax.eval_shape(functools.partial(conv3d, strides=layer.strides), x, kernel).shape
+        )
+        compiled = functools.partial(_compile, layer, shape, kernel_shape, dtype=config.dtype)
+        gradient_of = (1,) if i == 0 else (0, 1)
         forward = {name: compiled(name, gradient_of=None) for name in LOWERINGS}
         both = {name: compiled(name, gradient_of=gradient_of) for name in LOWERINGS}
         dy = dy.astype(config.dtype)
@@ -97,7 +99,7 @@ def main(config: ConfigDict, batch: int, frames: int, size: int, repeats: int) -
         both_seconds = fastest(both, (x, kernel, dy), repeats)
         for name in LOWERINGS:
             print(
-                f"{layer:>5}  {name:<12} {forward_seconds[name] * 1e3:>11.2f} "
+                f"{i:>5}  {name:<12} {forward_seconds[name] * 1e3:>11.2f} "
                 f"{forward_seconds['native'] / forward_seconds[name]:>6.1f} {both_seconds[name] * 1e3:>17.2f} "
                 f"{both_seconds['native'] / both_seconds[name]:>6.1f}  "
                 f"{relative_error(results[name], results['native']):.0e}",

@@ -12,6 +12,9 @@ checkpoint fits every backend. The lowerings of a 3-D convolution give the same 
 `"auto"` is `folded_taps` on CPU, where XLA's 3-D convolutions are up to 50 times slower than 2-D ones, and where its
 gradient of a kernel uses one thread; `folded` on GPU, where 3-D convolutions get a slow memory layout; `native` on
 TPU. `python -m cmav.models.benchmark` measures all three on the backend at hand.
+
+A dilated convolution has gaps between its kernel's taps, and a stride of 1 along the axes that it is dilated in. It is
+made for finer maps (`layers.finer`): its gradients are XLA's own, whatever the lowering.
 """
 
 import functools
@@ -27,28 +30,44 @@ LOWERING_BY_BACKEND = {"cpu": "folded_taps", "gpu": "folded", "tpu": "native"}
 BAND_BYTES = 8 * 2**20
 
 
-def same_padding(length: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Zeros before and after an axis, such that the output has ceil(length / stride) steps (TensorFlow's SAME)."""
+def same_padding(length: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
+    """Zeros before and after an axis, such that the output has ceil(length / stride) steps (TensorFlow's SAME).
+
+    With a dilation, as many times the zeros, so that each output is what the kernel makes of every `dilation`-th step
+    alone. An even kernel is where this is not TensorFlow's.
+
+    Raises:
+      ValueError: where there is a dilation and a stride.
+    """
+    if dilation > 1 and stride > 1:
+        raise ValueError(f"stride {stride} with dilation {dilation}: one of them must be 1.")
     total = max((-(-length // stride) - 1) * stride + kernel - length, 0)
-    return total // 2, total - total // 2
+    return dilation * (total // 2), dilation * (total - total // 2)
 
 
-def conv1d(x: jax.Array, kernel: jax.Array, strides: tuple[int]) -> jax.Array:
+def conv1d(x: jax.Array, kernel: jax.Array, strides: tuple[int], dilation: tuple[int] = (1,)) -> jax.Array:
     """1-D convolution of x [N, S, cin] with a kernel [k, cin, cout], in the dtype of x.
 
     Written as an image of height 1: on CPU the kernel's gradient is 1.5 times faster than XLA's 1-D form, and on
     other backends XLA does the same by itself.
     """
-    return _conv2d(x[:, None], kernel[None].astype(x.dtype), (1, *strides))[:, 0]
+    return _conv(x[:, None], kernel[None].astype(x.dtype), (1, *strides), (1, *dilation))[:, 0]
 
 
-def conv3d(x: jax.Array, kernel: jax.Array, strides: tuple[int, int, int], lowering: str = "auto") -> jax.Array:
+def conv3d(
+    x: jax.Array,
+    kernel: jax.Array,
+    strides: tuple[int, int, int],
+    lowering: str = "auto",
+    dilation: tuple[int, int, int] = (1, 1, 1),
+) -> jax.Array:
     """3-D convolution of x [N, T, H, W, cin] with a kernel [kt, kh, kw, cin, cout], in the dtype of x."""
     if lowering == "auto":
         lowering = LOWERING_BY_BACKEND.get(jax.default_backend(), "folded")
     if lowering == "native":
-        dimensions = ("NDHWC", "DHWIO", "NDHWC")
-        return lax.conv_general_dilated(x, kernel.astype(x.dtype), strides, "SAME", dimension_numbers=dimensions)
+        return _conv(x, kernel.astype(x.dtype), strides, dilation)
+    if max(dilation) > 1:
+        return _conv3d_as_2d(x, kernel, strides, dilation)
     return _folded_conv3d(x, kernel, strides, lowering == "folded_taps")
 
 
@@ -74,23 +93,29 @@ def _folded_backward(strides, taps, residuals, dy):
 _folded_conv3d.defvjp(_folded_forward, _folded_backward)
 
 
-def _conv3d_as_2d(x: jax.Array, kernel: jax.Array, strides: tuple[int, int, int]) -> jax.Array:
+def _conv3d_as_2d(
+    x: jax.Array, kernel: jax.Array, strides: tuple[int, int, int], dilation: tuple[int, int, int] = (1, 1, 1)
+) -> jax.Array:
     kt, kh, kw, cin, cout = kernel.shape
-    folded = _fold_time(x, kt, strides[0])
+    folded = _fold_time(x, kt, strides[0], dilation[0])
     kernel = kernel.transpose(1, 2, 0, 3, 4).reshape(kh, kw, kt * cin, cout).astype(x.dtype)
-    y = _conv2d(folded.reshape(-1, *folded.shape[2:]), kernel, strides[1:])
+    y = _conv(folded.reshape(-1, *folded.shape[2:]), kernel, strides[1:], dilation[1:])
     return y.reshape(*folded.shape[:2], *y.shape[1:])
 
 
-def _conv2d(x: jax.Array, kernel: jax.Array, strides: tuple[int, int]) -> jax.Array:
-    return lax.conv_general_dilated(x, kernel, strides, "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+def _conv(x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], dilation: tuple[int, ...]) -> jax.Array:
+    """XLA's own, over two or three axes."""
+    padding = list(map(same_padding, x.shape[1:-1], kernel.shape[:-2], strides, dilation))
+    axes = "DHW"[-len(strides) :]
+    dimensions = (f"N{axes}C", f"{axes}IO", f"N{axes}C")
+    return lax.conv_general_dilated(x, kernel, strides, padding, rhs_dilation=dilation, dimension_numbers=dimensions)
 
 
-def _fold_time(x: jax.Array, kernel: int, stride: int) -> jax.Array:
+def _fold_time(x: jax.Array, kernel: int, stride: int, dilation: int = 1) -> jax.Array:
     """[N, T, H, W, C] -> [N, ceil(T / stride), H, W, kernel * C]: the taps in time become channels."""
     num_outputs = -(-x.shape[1] // stride)
-    x = jnp.pad(x, ((0, 0), same_padding(x.shape[1], kernel, stride), (0, 0), (0, 0), (0, 0)))
-    return jnp.concatenate([_strided(x, i, num_outputs, stride, axis=1) for i in range(kernel)], axis=-1)
+    x = jnp.pad(x, ((0, 0), same_padding(x.shape[1], kernel, stride, dilation), (0, 0), (0, 0), (0, 0)))
+    return jnp.concatenate([_strided(x, i * dilation, num_outputs, stride, axis=1) for i in range(kernel)], axis=-1)
 
 
 def _kernel_gradient(x: jax.Array, dy: jax.Array, kernel_shape: tuple[int, ...], strides: tuple[int, ...]) -> jax.Array:

@@ -2,8 +2,8 @@
 
 "Look, Listen, and Attend" (2020), section 3.1. Both are the same module over different layers, because audio is video
 without height and width. Layers are written in the config: `("conv", features, kernel, stride)`, each followed by
-BatchNorm and ReLU, and `("pool", kernel, stride)`, an average. All padding is SAME; an average counts only what is
-really there, not the padding.
+BatchNorm and ReLU, and `("pool", kernel, stride)`, an average. A last element, the dilation, is for finer maps
+(`layers.finer`). All padding is SAME; an average counts only what is really there, not the padding.
 """
 
 from typing import Any
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from ml_collections import FrozenConfigDict
 
 from cmav.models.conv import conv1d, conv3d
+from cmav.models.layers import Layer, parse
 from cmav.models.pool import average_pool
 
 BATCH_NORM_EPSILON = 1e-3  # as Owens & Efros
@@ -25,19 +26,18 @@ class ConvLayer(nn.Module):
     `mask`, bool [N], says which rows the batch's statistics are of; None: all.
     """
 
-    features: int
-    kernel: tuple[int, ...]
-    strides: tuple[int, ...]
+    layer: Layer
     config: FrozenConfigDict
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None = None) -> jax.Array:
-        shape = (*self.kernel, x.shape[-1], self.features)
+        layer = self.layer
+        shape = (*layer.kernel, x.shape[-1], layer.features)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape, jnp.float32)
-        if len(self.kernel) == 3:
-            x = conv3d(x, kernel, self.strides, self.config.conv_lowering)
+        if len(layer.kernel) == 3:
+            x = conv3d(x, kernel, layer.strides, self.config.conv_lowering, layer.dilation)
         else:
-            x = conv1d(x, kernel, self.strides)
+            x = conv1d(x, kernel, layer.strides, layer.dilation)
         x = nn.BatchNorm(
             use_running_average=not train,
             momentum=self.config.batch_norm_momentum,
@@ -68,12 +68,11 @@ class Encoder(nn.Module):
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         out = {}
         x = x.astype(self.config.dtype)
-        for i, (kind, *args) in enumerate(self.layers):
-            if kind == "pool":
-                kernel, strides = args
-                x = average_pool(x, kernel, strides)
+        for i, layer in enumerate(parse(self.layers)):
+            if layer.kind == "pool":
+                x = average_pool(x, layer.kernel, layer.strides, layer.dilation)
             else:
-                x = self._conv_layer(i, *args)(x, train, mask)
+                x = self._conv_layer(i, layer)(x, train, mask)
             out[f"layer_{i}"] = x
         out["map"] = x
         out["tokens"] = self.tokens_of(x)
@@ -84,7 +83,7 @@ class Encoder(nn.Module):
         space = tuple(range(2, x.ndim - 1))
         return self.fc(x.mean(axis=space, dtype=jnp.float32).astype(self.config.dtype))
 
-    def _conv_layer(self, index: int, features: int, kernel: tuple[int, ...], strides: tuple[int, ...]) -> ConvLayer:
+    def _conv_layer(self, index: int, layer: Layer) -> ConvLayer:
         remat = self.config.remat == "encoders" or (self.config.remat == "stem" and index == 0)
-        layer = nn.remat(ConvLayer, static_argnums=(2,)) if remat else ConvLayer
-        return layer(features, kernel, strides, self.config, name=f"layer_{index}")
+        module = nn.remat(ConvLayer, static_argnums=(2,)) if remat else ConvLayer
+        return module(layer, self.config, name=f"layer_{index}")

@@ -30,7 +30,8 @@ from ml_collections import FrozenConfigDict
 
 from cmav.errors import UserError
 from cmav.models.avs_net import AvsNet
-from cmav.models.positions import AddPositions, token_times
+from cmav.models.layers import field_centres
+from cmav.models.positions import AddPositions
 
 NORM_EPSILON = 1e-6
 
@@ -158,12 +159,8 @@ def location_centres(layers: Sequence[tuple[Any, ...]], size: tuple[int, int]) -
       layers: of the video encoder, as in the config.
       size: height and width of the frames that the network sees, in pixels.
     """
-
-    def centres(axis, length):
-        along = [(kernel[axis:], strides[axis:]) for *_, kernel, strides in layers]
-        return (token_times(along, length, rate=1.0) + 0.5) / length  # What a rate makes seconds is here in pixels.
-
-    return centres(1, size[0]), centres(2, size[1])
+    rows, columns = ((field_centres(layers, n, axis) + 0.5) / n for axis, n in enumerate(size, start=1))
+    return rows, columns
 
 
 def upsample(maps: jax.Array, size: tuple[int, int], centres: tuple[np.ndarray, np.ndarray] | None = None) -> jax.Array:

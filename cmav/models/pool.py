@@ -1,7 +1,5 @@
 """Average pooling with SAME padding, and a gradient that is fast on CPU."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,23 +7,37 @@ from jax import lax
 
 from cmav.models.conv import same_padding
 
-
-def average_pool(x: jax.Array, kernel: tuple[int, ...], strides: tuple[int, ...]) -> jax.Array:
-    """Means over windows of x [N, *axes, C]. What lies outside of x does not count, in the sum or in the number."""
-    return _average_pool(x, tuple(zip(x.shape[1:-1], kernel, strides, strict=True)))
+Axis = tuple[int, int, int, int]  # length, kernel, stride and dilation
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _average_pool(x: jax.Array, axes: tuple[tuple[int, int, int], ...]) -> jax.Array:
-    """`axes` holds (length, kernel, stride) for each axis between the first and the last."""
-    _, kernel, strides = zip(*axes, strict=True)
+def average_pool(
+    x: jax.Array, kernel: tuple[int, ...], strides: tuple[int, ...], dilation: tuple[int, ...] | None = None
+) -> jax.Array:
+    """Means over windows of x [N, *axes, C]. What lies outside of x does not count, in the sum or in the number.
+
+    `dilation` is as a convolution's (see `conv`); None: 1 along all axes.
+    """
+    dilation = dilation or (1,) * len(kernel)
+    axes = tuple(zip(x.shape[1:-1], kernel, strides, dilation, strict=True))
+    return _means(x, axes) if max(dilation) > 1 else _average_pool(x, axes)
+
+
+def _means(x: jax.Array, axes: tuple[Axis, ...]) -> jax.Array:
+    """`axes` are those between the first and the last. The gradient is XLA's own."""
+    _, kernel, strides, dilation = zip(*axes, strict=True)
     padding = ((0, 0), *(same_padding(*axis) for axis in axes), (0, 0))
-    x = lax.reduce_window(x, jnp.zeros((), x.dtype), lax.add, (1, *kernel, 1), (1, *strides, 1), padding)
-    return _divide_by_counts(x, axes)
+    zero = np.zeros((), x.dtype)  # Not jnp's: under jit, JAX has a gradient only where it sees that this starts at 0.
+    sums = lax.reduce_window(
+        x, zero, lax.add, (1, *kernel, 1), (1, *strides, 1), padding, window_dilation=(1, *dilation, 1)
+    )
+    return _divide_by_counts(sums, axes)
+
+
+_average_pool = jax.custom_vjp(_means, nondiff_argnums=(1,))
 
 
 def _forward(x, axes):
-    return _average_pool(x, axes), None  # Linear: the gradient needs nothing of x.
+    return _means(x, axes), None  # Linear: the gradient needs nothing of x.
 
 
 def _backward(axes, _, dy):
@@ -35,7 +47,7 @@ def _backward(axes, _, dy):
     which takes 3 times (large images) to 9 times (small ones) as long on CPU.
     """
     dy = _divide_by_counts(dy, axes)
-    for axis, (length, kernel, stride) in enumerate(axes, start=1):
+    for axis, (length, kernel, stride, _) in enumerate(axes, start=1):
         overlap = -(-kernel // stride) - 1
         num_steps = dy.shape[axis] + overlap
         padding = [(overlap, overlap, 0) if i == axis else (0, 0, 0) for i in range(dy.ndim)]
@@ -55,12 +67,12 @@ def _backward(axes, _, dy):
 _average_pool.defvjp(_forward, _backward)
 
 
-def _divide_by_counts(y: jax.Array, axes: tuple[tuple[int, int, int], ...]) -> jax.Array:
+def _divide_by_counts(y: jax.Array, axes: tuple[Axis, ...]) -> jax.Array:
     """Divides each output by the number of real inputs in its window."""
     counts = np.ones([1] * y.ndim)
-    for axis, (length, kernel, stride) in enumerate(axes, start=1):
-        before, _ = same_padding(length, kernel, stride)
-        starts = np.arange(y.shape[axis]) * stride - before
-        count = np.minimum(starts + kernel, length) - np.maximum(starts, 0)
+    for axis, (length, kernel, stride, dilation) in enumerate(axes, start=1):
+        before, _ = same_padding(length, kernel, stride, dilation)
+        taps = np.arange(y.shape[axis])[:, None] * stride - before + np.arange(kernel) * dilation
+        count = ((taps >= 0) & (taps < length)).sum(axis=1)
         counts = counts * np.expand_dims(count, [i for i in range(y.ndim) if i != axis])
     return y * jnp.asarray(1 / counts, y.dtype)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import FrozenConfigDict
 
-from cmav.models.conv import same_padding
+from cmav.models.layers import field_centres
 
 POSITIONS = ("seconds", "learned", "none")
 
@@ -24,21 +24,14 @@ SHORTEST_WAVE, LONGEST_WAVE = 1.0, 16.0
 def token_times(layers: Sequence[tuple[Any, ...]], length: int, rate: float) -> np.ndarray:
     """Centre of each token's receptive field in time, as float64 seconds after the first frame or sample.
 
-    Exact for the given length: where SAME padding puts its zeros depends on it. Centres near an end can lie outside of
-    the clip, where most of the receptive field is padding.
+    Exact for the given length, and near an end it can lie outside of the clip (`layers.field_centres`).
 
     Args:
-      layers: of an encoder, as in the config; the first element of each kernel and stride is time.
+      layers: of an encoder, as in the config.
       length: number of frames or samples of the clip.
       rate: frames or samples per second.
     """
-    centre, step = 0.0, 1  # of output 0, and between outputs, in frames or samples
-    for *_, kernel, strides in layers:
-        before, _ = same_padding(length, kernel[0], strides[0])
-        centre += step * ((kernel[0] - 1) / 2 - before)
-        step *= strides[0]
-        length = -(-length // strides[0])
-    return (centre + step * np.arange(length)) / rate
+    return field_centres(layers, length, axis=0) / rate
 
 
 def sinusoids(times_N: np.ndarray, size: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Checks of `config.model`, so that a mistake is named by its key rather than by a shape deep in the network."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from ml_collections import FrozenConfigDict
@@ -40,10 +41,20 @@ def check_model_config(config: FrozenConfigDict) -> None:
 def _check_layers(key: str, layers: Any, num_axes: int) -> None:
     for i, layer in enumerate(layers):
         kind, *args = layer
-        sizes = args[-2:]
-        is_known = (kind == "conv" and len(args) == 3) or (kind == "pool" and len(args) == 2)
-        if not is_known or any(len(size) != num_axes or min(size) < 1 for size in sizes):
+        sizes = args[1:] if kind == "conv" else args
+        if kind not in ("conv", "pool") or len(sizes) not in (2, 3) or not all(_is_size(s, num_axes) for s in sizes):
             raise UserError(
                 f"config.model.{key}[{i}]={layer!r} is not a layer: write ('conv', features, kernel, stride) or "
-                f"('pool', kernel, stride), with {num_axes} positive number(s) in each kernel and stride."
+                f"('pool', kernel, stride), with {num_axes} positive number(s) in each kernel and stride, and in the "
+                "dilation, where there is one after them."
             )
+        _, strides, *dilation = sizes
+        if dilation and any(stride > 1 and gap > 1 for stride, gap in zip(strides, dilation[0], strict=True)):
+            raise UserError(
+                f"config.model.{key}[{i}]={layer!r} has a stride and a dilation along the same axis: one of them must "
+                "be 1."
+            )
+
+
+def _is_size(size: Any, num_axes: int) -> bool:
+    return isinstance(size, Sequence) and len(size) == num_axes and min(size) >= 1

@@ -5,8 +5,12 @@ import itertools
 import numpy as np
 
 
-def windows(shape, kernel, strides):
-    """Yields (output index, [(tap, input index), ...]) of a SAME-padded window over axes of the given lengths."""
+def windows(shape, kernel, strides, dilation=None):
+    """Yields (output index, [(tap, input index), ...]) of a SAME-padded window over axes of the given lengths.
+
+    Taps are `dilation` steps apart, with as many times the padding.
+    """
+    dilation = dilation or (1,) * len(kernel)
     outputs = [-(-length // stride) for length, stride in zip(shape, strides, strict=True)]
     totals = [
         max((n - 1) * stride + size - length, 0)
@@ -15,42 +19,44 @@ def windows(shape, kernel, strides):
     for out in itertools.product(*map(range, outputs)):
         taps = []
         for tap in itertools.product(*map(range, kernel)):
-            index = tuple(o * s - t // 2 + k for o, s, t, k in zip(out, strides, totals, tap, strict=True))
+            index = tuple(
+                o * s + d * (k - t // 2) for o, s, d, t, k in zip(out, strides, dilation, totals, tap, strict=True)
+            )
             if all(0 <= i < length for i, length in zip(index, shape, strict=True)):
                 taps.append((tap, index))
         yield out, taps
 
 
-def conv(x, kernel, strides):
+def conv(x, kernel, strides, dilation=None):
     """x [N, *axes, cin], kernel [*taps, cin, cout]."""
     axes, sizes = x.shape[1:-1], kernel.shape[:-2]
     y = np.zeros((len(x), *(-(-n // s) for n, s in zip(axes, strides, strict=True)), kernel.shape[-1]))
-    for out, taps in windows(axes, sizes, strides):
+    for out, taps in windows(axes, sizes, strides, dilation):
         for tap, index in taps:
             y[:, *out] += x[:, *index] @ kernel[tap]
     return y
 
 
-def conv_gradients(x, kernel, strides, dy):
+def conv_gradients(x, kernel, strides, dy, dilation=None):
     dx, dkernel = np.zeros(x.shape), np.zeros(kernel.shape)
-    for out, taps in windows(x.shape[1:-1], kernel.shape[:-2], strides):
+    for out, taps in windows(x.shape[1:-1], kernel.shape[:-2], strides, dilation):
         for tap, index in taps:
             dx[:, *index] += dy[:, *out] @ kernel[tap].T
             dkernel[tap] += x[:, *index].T @ dy[:, *out]
     return dx, dkernel
 
 
-def average_pool(x, kernel, strides):
+def average_pool(x, kernel, strides, dilation=None):
     axes = x.shape[1:-1]
     y = np.zeros((len(x), *(-(-n // s) for n, s in zip(axes, strides, strict=True)), x.shape[-1]))
-    for out, taps in windows(axes, kernel, strides):
+    for out, taps in windows(axes, kernel, strides, dilation):
         y[:, *out] = np.mean([x[:, *index] for _, index in taps], axis=0)
     return y
 
 
-def average_pool_gradient(x, kernel, strides, dy):
+def average_pool_gradient(x, kernel, strides, dy, dilation=None):
     dx = np.zeros(x.shape)
-    for out, taps in windows(x.shape[1:-1], kernel, strides):
+    for out, taps in windows(x.shape[1:-1], kernel, strides, dilation):
         for _, index in taps:
             dx[:, *index] += dy[:, *out] / len(taps)
     return dx

@@ -222,6 +222,8 @@ def test_inputs_are_scaled():
         (dict(num_heads=5), "multiple of config.model.num_heads=5"),
         (dict(audio_layers=(("conv", 8, (3,)),)), r"config.model.audio_layers\[0\].*is not a layer"),
         (dict(video_layers=(("pool", (3, 3), (1, 1)),)), r"config.model.video_layers\[0\].*3 positive"),
+        (dict(video_layers=(("pool", (1, 3, 3), (1, 1, 1), 2),)), r"config.model.video_layers\[0\].*dilation"),
+        (dict(audio_layers=(("conv", 8, (3,), (2,), (2,)),)), "a stride and a dilation along the same axis"),
     ],
 )
 def test_mistakes_are_named(settings, message):

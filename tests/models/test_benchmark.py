@@ -16,11 +16,11 @@ def test_shapes_are_those_of_the_encoder():
     (_, out), variables = jax.eval_shape(lambda x: encoder.init_with_output(jax.random.key(0), x, train=False), video)
     inputs = {0: video.shape, 2: out["layer_1"].shape}
     convolutions = list(benchmark.video_convolutions(model, batch=2, frames=20, size=16))
-    assert [layer for layer, *_ in convolutions] == [0, 2]
-    for layer, shape, kernel_shape, strides in convolutions:
-        assert shape == inputs[layer]
-        assert kernel_shape == variables["params"][f"layer_{layer}"]["kernel"].shape
-        assert strides == model.video_layers[layer][3]
+    assert [i for i, *_ in convolutions] == [0, 2]
+    for i, layer, shape, kernel_shape in convolutions:
+        assert shape == inputs[i]
+        assert kernel_shape == variables["params"][f"layer_{i}"]["kernel"].shape
+        assert layer.to_config() == model.video_layers[i]
 
 
 def test_relative_error_is_the_worst_of_the_leaves():

@@ -13,6 +13,9 @@ CASES = {
     "one_frame": ((1, 5, 5), (3, 3, 3), (2, 2, 2)),
     "uneven": ((5, 11, 6), (2, 1, 3), (1, 2, 3)),
     "skipping": ((5, 9, 7), (1, 2, 1), (2, 4, 2)),
+    "dilated": ((5, 9, 8), (3, 3, 2), (2, 1, 1), (1, 2, 3)),
+    "dilated_in_time": ((7, 4, 5), (3, 1, 3), (1, 2, 1), (2, 1, 3)),
+    "dilated_beyond": ((2, 4, 3), (1, 3, 3), (1, 1, 1), (1, 4, 2)),
 }
 
 
@@ -33,10 +36,13 @@ def _value_and_gradients(function, x, weights, dy):
 
 
 def _check(case, lowering):
-    axes, kernel, strides = CASES[case]
+    axes, kernel, strides, *dilation = CASES[case]
     x, weights, dy = _arrays(axes, kernel, strides)
-    expected = (reference.conv(x, weights, strides), *reference.conv_gradients(x, weights, strides, dy))
-    result = _value_and_gradients(lambda x, w: conv.conv3d(x, w, strides, lowering), x, weights, dy)
+    expected = (
+        reference.conv(x, weights, strides, *dilation),
+        *reference.conv_gradients(x, weights, strides, dy, *dilation),
+    )
+    result = _value_and_gradients(lambda x, w: conv.conv3d(x, w, strides, lowering, *dilation), x, weights, dy)
     for name, got, want in zip(("value", "dx", "dkernel"), result, expected, strict=True):
         np.testing.assert_allclose(got, want, atol=2e-4, err_msg=name)
 
@@ -54,27 +60,51 @@ def test_bands_of_any_size_give_the_same_gradient(case, band_bytes, monkeypatch)
     _check(case, "folded_taps")
 
 
-@pytest.mark.parametrize(("length", "size", "stride"), [(30, 15, 4), (17, 65, 4), (8, 3, 1), (9, 2, 3)])
-def test_conv1d_agrees_with_plain_loops(length, size, stride):
-    x, weights, dy = _arrays((length,), (size,), (stride,))
-    expected = (reference.conv(x, weights, (stride,)), *reference.conv_gradients(x, weights, (stride,), dy))
-    result = _value_and_gradients(lambda x, w: conv.conv1d(x, w, (stride,)), x, weights, dy)
+@pytest.mark.parametrize(
+    ("length", "size", "stride", "dilation"),
+    [(30, 15, 4, 1), (17, 65, 4, 1), (8, 3, 1, 1), (9, 2, 3, 1), (9, 3, 1, 2), (10, 4, 1, 3)],
+)
+def test_conv1d_agrees_with_plain_loops(length, size, stride, dilation):
+    strides, dilation = (stride,), (dilation,)
+    x, weights, dy = _arrays((length,), (size,), strides)
+    expected = (
+        reference.conv(x, weights, strides, dilation),
+        *reference.conv_gradients(x, weights, strides, dy, dilation),
+    )
+    result = _value_and_gradients(lambda x, w: conv.conv1d(x, w, strides, dilation), x, weights, dy)
     for got, want in zip(result, expected, strict=True):
         np.testing.assert_allclose(got, want, atol=2e-4)
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
+def test_a_dilated_output_is_what_the_kernel_makes_of_every_nth_step_alone(size):
+    x, kernel, _ = _arrays((12,), (size,), (1,))
+    x, kernel = jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32)
+    dilated = conv.conv1d(x, kernel, (1,), (3,))
+    for phase in range(3):
+        np.testing.assert_allclose(dilated[:, phase::3], conv.conv1d(x[:, phase::3], kernel, (1,)), atol=1e-5)
+
+
+def test_a_dilation_with_a_stride_is_refused():
+    with pytest.raises(ValueError, match="stride 2 with dilation 3"):
+        conv.same_padding(9, 3, 2, 3)
+
+
 @pytest.mark.parametrize("lowering", conv.LOWERINGS)
-def test_bfloat16_stays_near_float64_and_kernels_get_float32_gradients(lowering):
-    strides = (2, 2, 2)
+@pytest.mark.parametrize(("strides", "dilation"), [((2, 2, 2), (1, 1, 1)), ((2, 1, 1), (1, 2, 2))])
+def test_bfloat16_stays_near_float64_and_kernels_get_float32_gradients(lowering, strides, dilation):
     x, weights, dy = _arrays((4, 8, 8), (3, 3, 3), strides)
     y, backward = jax.vjp(
-        lambda x, w: conv.conv3d(x, w, strides, lowering),
+        lambda x, w: conv.conv3d(x, w, strides, lowering, dilation),
         jnp.asarray(x, jnp.bfloat16),
         jnp.asarray(weights, jnp.float32),
     )
     dx, dkernel = backward(jnp.asarray(dy, jnp.bfloat16))
     assert (y.dtype, dx.dtype, dkernel.dtype) == (jnp.bfloat16, jnp.bfloat16, jnp.float32)
-    expected = (reference.conv(x, weights, strides), *reference.conv_gradients(x, weights, strides, dy))
+    expected = (
+        reference.conv(x, weights, strides, dilation),
+        *reference.conv_gradients(x, weights, strides, dy, dilation),
+    )
     for got, want in zip((y, dx, dkernel), expected, strict=True):
         assert np.abs(np.asarray(got, np.float64) - want).max() < 0.02 * np.abs(want).max()
 
