@@ -1,0 +1,123 @@
+"""Gathers what a run left in one page, `report.html`, which opens without a network.
+
+python -m cmav.report --workdir=runs/demo
+
+The page has whatever of these is in the run's folder, and leaves out the rest:
+
+| file                                        | what it becomes                                                |
+| ------------------------------------------- | -------------------------------------------------------------- |
+| `summary.json`, `config.json`               | a sentence: what was asked, and how often the answer was right |
+| `curves.png`, `pretext_<split>_per_label.png`, `action_<split>_confusion.png` | pictures                     |
+| `localization_<split>.json`                 | a table with the rows of those who never listen, and a legend  |
+| `localized/NAME.METHOD.mp4` and `.png`      | overlays and contact sheets of `python -m cmav.localize`       |
+
+Pictures and videos are within the page, so that it can be sent to somebody as it is. Beyond 60 MB of them the page
+links the rest, and says so.
+"""
+
+import importlib.metadata
+import importlib.util
+import shlex
+from collections.abc import Sequence
+from datetime import date
+from html import escape
+
+from absl import flags
+from etils import epath
+
+from cmav import cli
+from cmav.errors import UserError
+from cmav.reporting import localization, overlays, page, training
+from cmav.reporting.media import BUDGET, Media
+
+_INTRODUCTION = (
+    "cmav trains networks on videos, by their sound and their pictures together. This page gathers what one run left: "
+    "what its network was asked, how often it was right and, where it was looked at, in which place of the picture it "
+    "finds a sound."
+)
+
+
+def write(workdir: str, *, budget: int = BUDGET) -> epath.Path:
+    """Writes `report.html` into a run's folder and returns its path.
+
+    Args:
+      workdir: the run's folder; local or gs://.
+      budget: bytes of pictures and videos that the page holds itself; those beyond it are linked.
+
+    Raises:
+      UserError: where the folder has nothing to show, or a file in it is damaged.
+    """
+    folder = epath.Path(workdir)
+    media = Media(folder, budget)
+    sections = [*training.sections(folder, media), *overlays.sections(folder, media), *localization.sections(folder)]
+    if not sections:
+        raise UserError(
+            f"{folder} has nothing to report on: no summary.json, pictures, localization_<split>.json or localized/. "
+            "Train first (python -m cmav.main --config=configs/demo.py), or name the --workdir of a run."
+        )
+    name = folder.resolve().name if "://" not in workdir else folder.name
+    introduction = _INTRODUCTION
+    if media.linked:
+        introduction += (
+            f" Its pictures and videos are within the page, but for {len(media.linked)} that would have made it too "
+            "large: they are shown only while the page lies in the folder of its run."
+        )
+    path = folder / "report.html"
+    path.write_text(page.render(f"What the run “{name}” learned", introduction, sections, _footer(folder, name)))
+    return path
+
+
+def _footer(folder: epath.Path, name: str) -> str:
+    """How to make all this again, and with what it was made."""
+    settings = training.read_settings(folder)
+    is_action = settings is not None and settings.task == "action"
+    config = f"configs/{name}.py" if _ships(name) else "CONFIG.py"
+    run = shlex.quote(str(folder))
+    commands = [
+        f"python -m {'cmav.finetune' if is_action else 'cmav.main'} --config={config} --workdir={run}",
+        f"python -m cmav.evaluate --config={config} --workdir={run}",
+        *([] if is_action else [f"python -m cmav.localize VIDEO.mp4 --checkpoint={run} --out={run}/localized"]),
+        f"python -m cmav.report --workdir={run}",
+    ]
+    made_with = ["cmav" + _version(), *_newest_checkpoint(folder), "all settings: config.json in the run's folder"]
+    return (
+        "<h2>Make it again</h2>\n"
+        "<p>The commands, from training to this page:</p>\n"
+        f"<pre><code>{escape(chr(10).join(commands))}</code></pre>\n"
+        f"<p>{escape(' · '.join(made_with))}</p>"
+    )
+
+
+def _ships(config_name: str) -> bool:
+    """Whether a config of this name comes with cmav."""
+    return config_name.isidentifier() and importlib.util.find_spec(f"configs.{config_name}") is not None
+
+
+def _version() -> str:
+    try:
+        return f" {importlib.metadata.version('cmav')}"
+    except importlib.metadata.PackageNotFoundError:  # It runs from its folder and is not installed.
+        return ""
+
+
+def _newest_checkpoint(folder: epath.Path) -> Sequence[str]:
+    """Step and day of the newest checkpoint; nothing where there is none."""
+    checkpoints = folder / "checkpoints"
+    if not checkpoints.is_dir():
+        return ()
+    steps = [path for path in checkpoints.iterdir() if path.name.isdecimal()]  # A save that was cut off is no number.
+    if not steps:
+        return ()
+    newest = max(steps, key=lambda path: int(path.name))
+    return (f"newest checkpoint: step {newest.name}, saved {date.fromtimestamp(newest.stat().mtime)}",)
+
+
+def main(workdir: str | None) -> None:
+    if not workdir:
+        raise UserError("no --workdir given: python -m cmav.report --workdir=runs/demo")
+    print(f"wrote {write(workdir)}")
+
+
+if __name__ == "__main__":
+    _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; report.html is written there.")
+    cli.run(lambda: main(_WORKDIR.value))

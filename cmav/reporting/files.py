@@ -1,0 +1,36 @@
+"""Reading the JSON that a run left."""
+
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from etils import epath
+
+from cmav.errors import UserError
+
+T = TypeVar("T")
+
+
+def read(path: epath.Path, parse: Callable[[Any], T]) -> T | None:
+    """What `parse` makes of a JSON file; None where there is no such file.
+
+    Raises:
+      UserError: where the file is no JSON, or has not what `parse` looks for.
+    """
+    try:
+        return parse(json.loads(path.read_text()))
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} is damaged, or not what cmav writes ({error!r}): make it again, or move it away."
+        ) from error
+
+
+def percent(value: float) -> str:
+    """0.9219 as "92.2"."""
+    return f"{100 * value:.1f}"
+
+
+def interval(low: float, high: float) -> str:
+    return f"{percent(low)}–{percent(high)}"

@@ -1,0 +1,192 @@
+"""What a network was asked in training, how often it was right on held-out clips, and the pictures of the run."""
+
+import dataclasses
+from collections.abc import Iterable
+from html import escape
+from typing import Any
+
+from etils import epath
+
+from cmav.reporting.files import interval, percent, read
+from cmav.reporting.media import Media
+from cmav.reporting.page import Section
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What of a run's `config.json` a reader needs."""
+
+    task: str
+    data_dir: str
+    eval_split: str
+    clip_seconds: float
+    shift_seconds: tuple[float, float]
+    shift_both: bool  # a control experiment, in which nothing can be learned
+
+    @classmethod
+    def parse(cls, config: Any) -> "Settings":
+        data = config["data"]
+        least, greatest = map(float, data["shift_seconds"])
+        return cls(
+            task=str(config["task"]),
+            data_dir=str(data["dir"]),
+            eval_split=str(data["eval_split"]),
+            clip_seconds=float(data["clip_seconds"]),
+            shift_seconds=(least, greatest),
+            shift_both=bool(data["shift_both"]),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Accuracy:
+    """How often the network was right; numbers from 0 to 1."""
+
+    value: float
+    low: float  # the ends of its 95% interval
+    high: float
+    count: int  # of held-out clips or videos
+    parts: dict[str, float]  # more numbers, by what they are
+
+    @classmethod
+    def parse(cls, summary: Any, key: str, counted: str, parts: dict[str, str]) -> "Accuracy | None":
+        """Of `summary.json`; None where the run was not evaluated, or on something else."""
+        if key not in summary:
+            return None
+        low, high = map(float, summary[f"{key}_interval"])
+        found = {title: float(summary[name]) for name, title in parts.items() if name in summary}
+        return cls(float(summary[key]), low, high, int(summary[counted]), found)
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """A run's `summary.json`."""
+
+    steps: int
+    seconds: float
+    sync: Accuracy | None
+    action: Accuracy | None
+
+    @classmethod
+    def parse(cls, summary: Any) -> "Summary":
+        sync = {"avs_accuracy_aligned": "right when in sync", "avs_accuracy_shifted": "right when shifted"}
+        action = {"top5": "the true one among its first five", "mean_class_accuracy": "right, each class counting once"}
+        return cls(
+            steps=int(summary["steps"]),
+            seconds=float(summary["seconds"]),
+            sync=Accuracy.parse(summary, "avs_accuracy", "clips", sync),
+            action=Accuracy.parse(summary, "top1", "videos", action),
+        )
+
+
+# By pattern of the name: what is in the picture, and how to read it.
+_PICTURES = {
+    "curves.png": (
+        "Curves of loss and accuracy over the steps of training",
+        "The course of training. The loss should fall, the accuracy rise. Orange counts: clips that were kept out of "
+        "training. Dotted is what guessing gives.",
+    ),
+    "pretext_*_per_label.png": (
+        "Bars of accuracy, one for each class",
+        "In sync or shifted? Clips that were kept out of training, by their class, and in brackets how many. Grey "
+        "lines are 95% intervals; where they are long, the order of the classes is mostly chance.",
+    ),
+    "*confusion*.png": (
+        "Matrix of true and predicted classes",
+        "Which action was taken for which. Rows are what is right, columns what the network said; one that is always "
+        "right fills the diagonal only.",
+    ),
+}
+
+
+def read_settings(folder: epath.Path) -> Settings | None:
+    return read(folder / "config.json", Settings.parse)
+
+
+def sections(folder: epath.Path, media: Media) -> list[Section]:
+    """The answers of the network, and the pictures of its training; none where the run's folder has neither."""
+    settings = read_settings(folder)
+    summary = read(folder / "summary.json", Summary.parse)
+    parts = []
+    if summary:
+        parts.append(Section("What it was asked, and how often it was right", _answers(folder, summary, settings)))
+    if pictures := list(_pictures(folder, media)):
+        parts.append(Section("How it learned", "\n".join(pictures)))
+    return parts
+
+
+def _answers(folder: epath.Path, summary: Summary, settings: Settings | None) -> str:
+    blocks = []
+    if summary.sync:
+        blocks.append(_sync(summary.sync, settings))
+    if summary.action:
+        blocks.append(_action(summary.action, _num_classes(folder, settings)))
+    if not blocks:
+        blocks.append("<p>It was not evaluated: there were no held-out clips.</p>")
+    made = f"Training took {summary.steps:,} steps and {_duration(summary.seconds)}"
+    if settings:
+        made += f", on the data in {settings.data_dir}; judged was the split “{settings.eval_split}”"
+    return "\n".join([*blocks, f'<p class="note">{escape(made)}.</p>'])
+
+
+def _sync(accuracy: Accuracy, settings: Settings | None) -> str:
+    shift = f"by {settings.shift_seconds[0]}–{settings.shift_seconds[1]} s" if settings else "by some seconds"
+    seen = f"It saw and heard {settings.clip_seconds:g} s at a time. " if settings else ""
+    text = (
+        f'<p class="lead">The network was asked about {accuracy.count} clips that were kept out of its training: <q>is '
+        f"the sound in sync with the picture, or shifted {shift}?</q> {_how_often(accuracy, 0.5)}</p>\n"
+        f"<p>{seen}The question needs no labels: any video can be asked "
+        "about, once with its sound as it is and once with it moved. But to answer it, a network has to learn which "
+        "sights and sounds belong together.</p>"
+    )
+    if settings and settings.shift_both:
+        text += (
+            "\n<p>This run is a control: <em>both</em> sounds were shifted, so nothing above chance is to be had.</p>"
+        )
+    return f"{text}\n{_tiles(accuracy, 0.5)}"
+
+
+def _action(accuracy: Accuracy, num_classes: int | None) -> str:
+    chance = 1 / num_classes if num_classes else None
+    classes = f" of {num_classes}" if num_classes else ""
+    return (
+        f'<p class="lead">The network was asked about {accuracy.count} videos that were kept out of its training: '
+        f"<q>which action{classes} is this?</q> {_how_often(accuracy, chance)}</p>\n{_tiles(accuracy, chance)}"
+    )
+
+
+def _how_often(accuracy: Accuracy, chance: float | None) -> str:
+    low, high = accuracy.low, accuracy.high
+    text = f"It was right in <strong>{percent(accuracy.value)}%</strong> of the cases"
+    text += f" (95% interval {interval(low, high)}%)"
+    if chance is None:
+        return f"{text}."
+    text += f"; guessing is right in {100 * chance:.3g}%."
+    return f"{text} That cannot be told from guessing." if low <= chance <= high else text
+
+
+def _tiles(accuracy: Accuracy, chance: float | None) -> str:
+    tiles = {"right in all": accuracy.value, **accuracy.parts}
+    if chance is not None:
+        tiles["right by guessing"] = chance
+    return (
+        '<dl class="tiles">\n'
+        + "\n".join(f"<div><dt>{title}</dt><dd>{percent(value)}%</dd></div>" for title, value in tiles.items())
+        + "\n</dl>"
+    )
+
+
+def _num_classes(folder: epath.Path, settings: Settings | None) -> int | None:
+    """How many classes the judged videos have, as the table of accuracy by class says; None where there is none."""
+    return read(folder / f"action_{settings.eval_split}_per_class.json", len) if settings else None
+
+
+def _pictures(folder: epath.Path, media: Media) -> Iterable[str]:
+    for pattern, (description, caption) in _PICTURES.items():
+        for path in sorted(folder.glob(pattern)):
+            yield f"<figure>{media.image(path, description)}<figcaption>{caption}</figcaption></figure>"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} minutes" if seconds < 90 * 60 else f"{seconds / 3600:.1f} hours"
