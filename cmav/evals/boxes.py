@@ -37,12 +37,14 @@ class Truth:
       label: its class; "" where the format has none.
       boxes_Kx4: float64, x0, y0, x1, y1 from 0 to 1; at least one.
       votes: how many boxes have to agree on a pixel for it to count in full. 1: every box is a source of its own.
+      silent_Kx4: boxes of what is seen, might sound and does not, where they are known (`cmav.evals.scenes`).
     """
 
     file: str
     label: str
     boxes_Kx4: np.ndarray
     votes: int = 1
+    silent_Kx4: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 4)))
 
     def mask(self, size: int = SIZE) -> np.ndarray:
         """Returns g, float32 [size, size], from 0 to 1."""

@@ -15,11 +15,9 @@ disc in the middle comes close to many a network: these rows belong in every tab
 depend on the half: the average precision of pixels, and which sources are found.
 """
 
-import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from absl import flags
@@ -29,94 +27,8 @@ from cmav import cli
 from cmav.errors import UserError
 from cmav.evals import boxes
 from cmav.evals.boxes import SIZE, Truth
-from cmav.evals.intervals import wilson_interval
+from cmav.evals.localization_scores import Row, Scores, format_table
 from cmav.evals.ranking import Ranking
-
-_THRESHOLDS = 0.05 * np.arange(21)
-_RESAMPLES = 1000
-_MUCH_BY_LOT = 0.05  # of the picture; a corner of an enlarged 3×3 map, which is all alike, is less
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """What is measured of one clip.
-
-    Attributes:
-      file: the clip's name.
-      label: its class.
-      ciou: of the brighter half.
-      pixel_ap: average precision of all pixels, where g > 0 is to be found.
-      found: of each source, whether it is (`find_sources`); empty where boxes are opinions about the same source.
-      share_by_lot: of the picture, how much is in the brighter half or out of it by lot.
-    """
-
-    file: str
-    label: str
-    ciou: float
-    pixel_ap: float
-    found: tuple[bool, ...]
-    share_by_lot: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Scores:
-    """What is measured of all clips; numbers from 0 to 1."""
-
-    rows: list[Row]
-
-    @property
-    def cious_N(self) -> np.ndarray:
-        return np.array([row.ciou for row in self.rows])
-
-    @property
-    def ciou50(self) -> float:
-        """The share of clips with a cIoU of at least 0.5."""
-        return float((self.cious_N >= 0.5).mean())
-
-    @property
-    def auc(self) -> float:
-        return float(areas_under_success(self.cious_N).mean())
-
-    @property
-    def mean_ciou(self) -> float:
-        return float(self.cious_N.mean())
-
-    @property
-    def pixel_ap(self) -> float:
-        return float(np.mean([row.pixel_ap for row in self.rows]))
-
-    @property
-    def source_recall(self) -> float | None:
-        """The share of all sources that are found; None where sources are not told apart."""
-        return _recall(self.rows)
-
-    @property
-    def source_recall_of_several(self) -> float | None:
-        """The same of the clips with two sources and more; None where there are none."""
-        return _recall([row for row in self.rows if len(row.found) > 1])
-
-    @property
-    def undecided(self) -> int:
-        """How many maps leave more than a twentieth of the picture to the lot, as a constant one does."""
-        return sum(row.share_by_lot > _MUCH_BY_LOT for row in self.rows)
-
-    def numbers(self) -> dict[str, float | int | None]:
-        """All of the above by name, and the ends `<name>_low` and `<name>_high` of 95% intervals over clips.
-
-        Wilson's for `ciou50`; by the bootstrap for the means `auc`, `mean_ciou` and `pixel_ap`.
-        """
-        intervals = {
-            "ciou50": wilson_interval(self.ciou50, len(self.rows)),
-            "auc": bootstrap_interval(areas_under_success(self.cious_N)),
-            "mean_ciou": bootstrap_interval(self.cious_N),
-            "pixel_ap": bootstrap_interval(np.array([row.pixel_ap for row in self.rows])),
-        }
-        numbers: dict[str, float | int | None] = {"clips": len(self.rows)}
-        for name, (low, high) in intervals.items():
-            numbers |= {name: getattr(self, name), f"{name}_low": low, f"{name}_high": high}
-        for name in ("source_recall", "source_recall_of_several", "undecided"):
-            numbers[name] = getattr(self, name)
-        return numbers
 
 
 def score(heatmaps: Iterable[np.ndarray], truths: Sequence[Truth]) -> Scores:
@@ -161,15 +73,6 @@ def ciou(predicted_HxW: np.ndarray, truth_HxW: np.ndarray) -> float:
     return float(hit / (truth_HxW.sum() + missed_by))
 
 
-def areas_under_success(cious_N: np.ndarray) -> np.ndarray:
-    """The AUC of each clip: the area under its success, 0 or 1, at thresholds 0, .05, …, 1, by the trapezoid rule.
-
-    The success rate is a mean over clips, so the AUC is the mean of these.
-    """
-    succeeds_NxT = (cious_N[:, None] >= _THRESHOLDS).astype(np.float64)
-    return np.trapezoid(succeeds_NxT, _THRESHOLDS, axis=1)
-
-
 def find_sources(heatmap: np.ndarray | Ranking, truth: Truth) -> np.ndarray:
     """Which sources a map finds, bool [boxes].
 
@@ -177,8 +80,7 @@ def find_sources(heatmap: np.ndarray | Ranking, truth: Truth) -> np.ndarray:
     its box is among them. So size does not matter, nor how bright a map is: who lights one source of two finds one.
     """
     ranking = heatmap if isinstance(heatmap, Ranking) else Ranking.of(heatmap)
-    lit = ranking.brightest(np.count_nonzero(truth.mask()))
-    return np.array([lit[boxes.pixels(box)].mean() >= 0.5 for box in truth.boxes_Kx4])
+    return _find(ranking, truth, truth.boxes_Kx4)
 
 
 def count_told_apart(found_HxS: np.ndarray) -> int:
@@ -190,54 +92,30 @@ def count_told_apart(found_HxS: np.ndarray) -> int:
     return int(np.count_nonzero(csgraph.maximum_bipartite_matching(csr_array(found_HxS)) >= 0))
 
 
-def bootstrap_interval(values_N: np.ndarray) -> tuple[float, float]:
-    """The 95% interval of a mean over clips, by resampling them 1,000 times; always the same of the same values."""
-    rng = np.random.default_rng(0)
-    means = [rng.choice(values_N, len(values_N)).mean() for _ in range(_RESAMPLES)]
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def format_table(scores: Mapping[str, Scores]) -> str:
-    """Returns a table for people, in percent, a line for each name."""
-    columns: dict[str, Callable[[dict[str, Any]], str]] = {
-        "cIoU@.5": lambda row: _percent(row["ciou50"]),
-        "95%": lambda row: f"{_percent(row['ciou50_low'])}-{_percent(row['ciou50_high'])}",
-        "AUC": lambda row: _percent(row["auc"]),
-        "mean cIoU": lambda row: _percent(row["mean_ciou"]),
-        "pixel AP": lambda row: _percent(row["pixel_ap"]),
-        "sources": lambda row: _percent(row["source_recall"]),
-        "of several": lambda row: _percent(row["source_recall_of_several"]),
-    }
-    width = max(map(len, scores))
-    lines = [" " * width + "".join(f"{title:>12}" for title in columns)]
-    for name, result in scores.items():
-        numbers = result.numbers()
-        lines.append(f"{name:<{width}}" + "".join(f"{cell(numbers):>12}" for cell in columns.values()))
-    return "\n".join(lines)
+def _find(ranking: Ranking, truth: Truth, boxes_Kx4: np.ndarray) -> np.ndarray:
+    """By the rule of `find_sources`, any boxes: bool [boxes]."""
+    lit = ranking.brightest(np.count_nonzero(truth.mask()))
+    return np.array([lit[boxes.pixels(box)].mean() >= 0.5 for box in boxes_Kx4], bool)
 
 
 def _judge(ranking: Ranking, truth: Truth, predicted_HxW: np.ndarray | None = None) -> Row:
     """Measures a map; `predicted_HxW` instead of its brighter half."""
     truth_HxW = truth.mask()
-    found = find_sources(ranking, truth) if truth.votes == 1 else ()
+    found = _find(ranking, truth, truth.boxes_Kx4) if truth.votes == 1 else ()
+    places = ranking.places()
+    sounding, silent = (
+        [places[boxes.pixels(box)].mean() for box in some] for some in (truth.boxes_Kx4, truth.silent_Kx4)
+    )
     return Row(
         file=truth.file,
         label=truth.label,
         ciou=ciou(ranking.brighter_half() if predicted_HxW is None else predicted_HxW, truth_HxW),
         pixel_ap=ranking.average_precision(truth_HxW > 0),
         found=tuple(map(bool, found)),
+        silent_found=tuple(map(bool, _find(ranking, truth, truth.silent_Kx4))),
+        told_from_silent=tuple(bool(one < other) for one in sounding for other in silent),
         share_by_lot=ranking.share_by_lot,
     )
-
-
-def _recall(rows: Sequence[Row]) -> float | None:
-    found = [source for row in rows for source in row.found]
-    return sum(found) / len(found) if found else None
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
 
 
 def main(path: str | None, as_json: bool) -> None:

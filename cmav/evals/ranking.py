@@ -47,6 +47,13 @@ class Ranking:
         size = round(len(lit_N) ** 0.5)
         return lit_N.reshape(size, size)
 
+    def places(self) -> np.ndarray:
+        """Returns the place of each pixel in the ranking, int64 [size, size]: 0 is the brightest."""
+        places_N = np.empty_like(self.order_N)
+        places_N[self.order_N] = np.arange(len(self.order_N))
+        size = round(len(places_N) ** 0.5)
+        return places_N.reshape(size, size)
+
     def brighter_half(self) -> np.ndarray:
         """The field's prediction: what is brighter than the median pixel, bool [size, size].
 

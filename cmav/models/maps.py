@@ -1,4 +1,4 @@
-"""Where in the picture is the sound? Three answers of a network that only learned what is in sync.
+"""Where in the picture is the sound? Four answers of a network that only learned what is in sync.
 
 All read the video encoder's last map, and rest on what follows it: a mean over space and a linear layer. Whatever is
 linear in the mean is the mean of what it is at each location.
@@ -6,8 +6,9 @@ linear in the mean is the mean of what it is at each location.
 | method       | a location's value                                                                               |
 | ------------ | ------------------------------------------------------------------------------------------------ |
 | `cam`        | what it does for the logit: T'H'W' Σ_c A_c ∂logit/∂A_c, where A is the map                        |
-| `attention`  | for each head: how much it draws the audio's attention to its moment, less what the average does  |
+| `attention`  | for each head: how much it draws to its moment the attention of what is heard, and only of that   |
 | `similarity` | cosine of its embedding, the linear layer's output there, with the audio's token of the same time |
+| `alignment`  | what it adds to its moment being more like the sound of the same time than like the clip's others |
 
 Each is a function of the network, its variables and its intermediates (the second result of `AvsNet`), and returns
 float32 maps [B, K, T', H', W'], one for each of a clip's K audios; `attention` has an axis of heads after K. Maps have
@@ -75,8 +76,9 @@ def attention(net: AvsNet, variables: Mapping[str, Any], outputs: Mapping[str, A
     """How much each location draws each head's audio-guided attention, [B, K, heads, T', H', W'].
 
     Of the logits at each location (`attention_logits`) the mean over the queries, the audio's tokens: at each moment
-    weighted by how much they attend to it, as softmax has it. Softmax does not see what is added to all logits of a
-    query, so each query's are first taken relative to their mean over time and space. In nats.
+    weighted by how much they attend to it, as softmax has it. Two things are taken off first. What all queries of a
+    clip have in common is not guided by what is heard: it would be the same for another sound. And softmax does not
+    see what is added to all logits of a query, so each query's are relative to their mean over time and space. In nats.
     `combine_heads` makes one map of the heads'.
 
     Raises:
@@ -85,7 +87,8 @@ def attention(net: AvsNet, variables: Mapping[str, Any], outputs: Mapping[str, A
     logits = attention_logits(net, variables, outputs)
     attends_BxKxAxQxT = jax.nn.log_softmax(logits.mean(axis=(-2, -1)), axis=-1)
     shares_BxKxAxQxT = jax.nn.softmax(attends_BxKxAxQxT, axis=-2)
-    relative = logits - logits.mean(axis=(-3, -2, -1), keepdims=True)
+    guided = logits - logits.mean(axis=3, keepdims=True)
+    relative = guided - guided.mean(axis=(-3, -2, -1), keepdims=True)
     return jnp.einsum("bkaqt,bkaqthw->bkathw", shares_BxKxAxQxT, relative)
 
 
@@ -140,13 +143,28 @@ def similarity(
         audio_BxKxMxD = audio_BxKxMxD.mean(axis=2, keepdims=True)
         nearest_T = np.zeros(video_BxTxHxWxD.shape[1], int)
     else:
-        video_times, audio_times = outputs["video/times"], outputs["audio/times"]
-        nearest_T = abs(video_times[:, None] - audio_times[None]).argmin(axis=1)
+        nearest_T = _nearest_audio(outputs)
     audio_BxKxTxD = _unit(audio_BxKxMxD)[:, :, nearest_T]
     return jnp.einsum("bthwd,bktd->bkthw", video_BxTxHxWxD, audio_BxKxTxD)
 
 
-METHODS = {"cam": cam, "attention": attention, "similarity": similarity}
+def alignment(net: AvsNet, variables: Mapping[str, Any], outputs: Mapping[str, Any]) -> jax.Array:
+    """How much each location speaks for the sound of its own moment and against the clip's others, [B, K, T', H', W'].
+
+    The dot product of its embedding with the audio's token of the same time, at length 1, less the mean of those with
+    all of the clip's audio tokens. From map to embedding all is linear, so that its mean over space is exactly this
+    difference of the video's token: what `cmav.losses.alignment_loss` makes large. What does not change while the sound
+    does is below 0 as often as above, and where all moments sound alike, as in silence, all is 0. In units of the
+    tokens.
+    """
+    del net
+    video_BxTxHxWxD = _embed(variables["params"]["backbone"], outputs)
+    audio_BxKxMxD = _unit(outputs["audio/tokens"].astype(jnp.float32))
+    own_BxKxTxD = audio_BxKxMxD[:, :, _nearest_audio(outputs)] - audio_BxKxMxD.mean(axis=2, keepdims=True)
+    return jnp.einsum("bthwd,bktd->bkthw", video_BxTxHxWxD, own_BxKxTxD)
+
+
+METHODS = {"cam": cam, "attention": attention, "similarity": similarity, "alignment": alignment}
 
 
 def location_centres(layers: Sequence[tuple[Any, ...]], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -180,6 +198,11 @@ def upsample(maps: jax.Array, size: tuple[int, int], centres: tuple[np.ndarray, 
 
     rows, columns = map(weights, size, maps.shape[-2:], centres or (None, None))
     return jnp.einsum("yh,...hw,xw->...yx", rows, maps, columns)
+
+
+def _nearest_audio(outputs: Mapping[str, Any]) -> np.ndarray:
+    """For each time of the map, [T'], which of the audio's tokens is nearest."""
+    return abs(outputs["video/times"][:, None] - outputs["audio/times"][None]).argmin(axis=1)
 
 
 def _embed(backbone: Mapping[str, Any], outputs: Mapping[str, Any]) -> jax.Array:

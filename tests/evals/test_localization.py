@@ -1,5 +1,6 @@
 """The numbers of localization, against loops, scikit-learn, and what is known of the public files."""
 
+import dataclasses
 import json
 import pathlib
 import subprocess
@@ -12,6 +13,8 @@ from sklearn import metrics as sk
 from cmav.errors import UserError
 from cmav.evals import boxes, localization
 from cmav.evals.boxes import Truth
+from cmav.evals.false_alarms import false_alarms
+from cmav.evals.localization_scores import Row, Scores, areas_under_success, bootstrap_interval, format_table
 
 VGGSS = pathlib.Path(__file__).parents[3] / "shared/annotations/vggss/vggss.json"
 TRIVIAL = ["whole image", "centred disc", "random half", "upper bound"]
@@ -67,18 +70,18 @@ def test_ciou_by_hand():
 
 def test_auc_by_hand():
     # cIoU 1 succeeds at all 21 thresholds: area 1. 0.5 at 0, …, .5, then falls within .05: 0.5 + 0.025. 0: 0.025.
-    areas = localization.areas_under_success(np.array([1.0, 0.5, 0.0, 0.12]))
+    areas = areas_under_success(np.array([1.0, 0.5, 0.0, 0.12]))
     assert areas == pytest.approx([1, 0.525, 0.025, 0.125])
     rng = np.random.default_rng(0)
     cious = rng.random(40)
     rates = [np.mean(cious >= 0.05 * k) for k in range(21)]
     expected = sk.auc([0.05 * k for k in range(21)], rates)
-    assert localization.areas_under_success(cious).mean() == pytest.approx(expected)
+    assert areas_under_success(cious).mean() == pytest.approx(expected)
 
 
 def test_success_is_from_one_half_on():
-    rows = [localization.Row("a", "", ciou, 0.5, (), 0.0) for ciou in (0.4999, 0.5, 0.7, 0.1)]
-    scores = localization.Scores(rows)
+    rows = [Row("a", "", ciou, 0.5, (), 0.0) for ciou in (0.4999, 0.5, 0.7, 0.1)]
+    scores = Scores(rows)
     assert scores.ciou50 == 0.5
     numbers = scores.numbers()
     assert numbers["clips"] == 4
@@ -89,10 +92,10 @@ def test_success_is_from_one_half_on():
 
 def test_bootstrap_interval_is_that_of_the_mean():
     values = np.random.default_rng(0).exponential(size=2000)
-    low, high = localization.bootstrap_interval(values)
+    low, high = bootstrap_interval(values)
     half = 1.96 * values.std() / 2000**0.5
     assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), rel=0.01)
-    assert localization.bootstrap_interval(np.full(5, 0.3)) == pytest.approx((0.3, 0.3))
+    assert bootstrap_interval(np.full(5, 0.3)) == pytest.approx((0.3, 0.3))
 
 
 def test_perfect_map_reaches_the_upper_bound_and_nothing_passes_it():
@@ -159,6 +162,37 @@ def test_as_many_maps_as_truths():
         localization.score([np.eye(3)], random_truths(2))
 
 
+def test_silent_objects_are_not_to_be_lit():
+    """A source left, silent objects right and below: of maps that light the one, the other, or both."""
+    source, right, below = [0.1, 0.1, 0.3, 0.3], [0.7, 0.1, 0.9, 0.3], [0.1, 0.7, 0.3, 0.9]
+    truth = dataclasses.replace(truth_of(source), silent_Kx4=np.array([right, below]))
+
+    def lit(*some):
+        heatmap = np.zeros((224, 224))
+        for box, value in some:
+            heatmap[boxes.pixels(box)] = value
+        return localization.score([heatmap], [truth])
+
+    found, wrong, ordered = lit((source, 1)), lit((right, 1)), lit((source, 1), (right, 2), (below, 0.5))
+    assert [s.source_recall for s in (found, wrong, ordered)] == [1, 0, 0]
+    assert [s.distractor_recall for s in (found, wrong, ordered)] == [0, 0.5, 0.5]
+    assert found.told_from_silent == 1
+    assert wrong.rows[0].told_from_silent[0] is False
+    assert ordered.rows[0].told_from_silent == (False, True)
+    assert localization.score([np.zeros((8, 8))], [truth_of(source)]).distractor_recall is None
+
+
+def test_table_has_what_is_known():
+    rows = [Row("a", "", 0.5, 0.25, (), 0.0)]
+    assert "silent lit" not in format_table({"x": Scores(rows)})
+    known = Scores([Row("a", "", 0.5, 0.25, (True, False), 0.0, (True, False, False, False))])
+    alarms = Scores(rows, false_alarms([1.0, 2.0], [0.5, 3.0]))
+    head, first, second = format_table({"known": known, "alarms": alarms}).splitlines()
+    assert "told apart" not in head
+    assert first.split()[-4:] == ["50.0", "50.0", "25.0", "-"]
+    assert second.split()[-4:] == ["-", "-", "-", "50.0"]
+
+
 def test_command(tmp_path):
     path = tmp_path / "vggss.json"
     entries = [{"file": t.file, "class": "x", "bbox": t.boxes_Kx4.tolist()} for t in random_truths(3)]
@@ -181,7 +215,7 @@ def test_table_says_what_is_damaged(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "1 clip with 1 box.\n1 damaged box:\n  a: [0, 0, 0, 1]: no area" in out
     lines = {line[:12]: line.split()[2:] for line in out.splitlines()[-4:]}
-    assert lines["whole image "] == ["100.0", "20.7-100.0", "52.5", "50.0", "50.0", "100.0", "-"]
+    assert lines["whole image "] == ["100.0", "20.7-100.0", "52.5", "50.0", "50.0", "50.0-50.0", "100.0"]
 
 
 def test_command_without_boxes():

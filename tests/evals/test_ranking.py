@@ -93,3 +93,10 @@ def test_average_precision(levels):
 def test_no_map(heatmap, message):
     with pytest.raises(ValueError, match=message):
         Ranking.of(heatmap)
+
+
+def test_places_are_those_in_the_order():
+    ranking = Ranking.of(np.random.default_rng(3).random((7, 7)), size=7)
+    places = ranking.places()
+    for count in (0, 1, 20, 49):
+        np.testing.assert_array_equal(places < count, ranking.brightest(count))

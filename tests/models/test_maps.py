@@ -73,6 +73,7 @@ def test_maps_are_of_every_audio_moment_and_location(dtype):
         "cam": (B, K, TIMES, ROWS, COLUMNS),
         "attention": (B, K, HEADS, TIMES, ROWS, COLUMNS),
         "similarity": (B, K, TIMES, ROWS, COLUMNS),
+        "alignment": (B, K, TIMES, ROWS, COLUMNS),
     }
     assert {x.dtype for x in shapes.values()} == {jnp.dtype("float32")}
 
@@ -143,14 +144,15 @@ def test_a_locations_attention_logits_are_those_of_a_picture_that_is_like_it_eve
         np.testing.assert_allclose(jax.nn.log_softmax(logits[..., row, column]), expected, atol=1e-5)
 
 
-def test_attention_is_weighted_by_the_queries_that_attend():
+def test_attention_is_what_audio_guides_weighted_by_the_queries_that_attend():
     net, variables, _, out = run()
     logits = np.asarray(maps.attention_logits(net, variables, out))
     weights = np.asarray(out["co_attention/0/video/guided/weights"])
     expected = np.zeros((B, K, HEADS, TIMES, ROWS, COLUMNS))
     for b, k, head, t in np.ndindex(B, K, HEADS, TIMES):
         for query in range(TOKENS):
-            relative = logits[b, k, head, query, t] - logits[b, k, head, query].mean()
+            guided = logits[b, k, head, query] - logits[b, k, head].mean(axis=0)
+            relative = guided[t] - guided.mean()
             share = weights[b, k, head, query, t] / weights[b, k, head, :, t].sum()
             expected[b, k, head, t] += share * relative
     attention = maps.attention(net, variables, out)
@@ -163,7 +165,9 @@ def test_attention_is_weighted_by_the_queries_that_attend():
 def test_no_attention_map_where_audio_guides_none(settings):
     net = make_net(**settings)
     variables = variables_of(net)
-    with pytest.raises(UserError, match=r"no attention that audio guides.*cam, attention, similarity.*'cma' or 'aga'"):
+    with pytest.raises(
+        UserError, match=r"no attention that audio guides.*cam, attention, similarity, alignment.*'cma' or 'aga'"
+    ):
         maps.attention(net, variables, {})
 
 
@@ -179,6 +183,31 @@ def test_similarity_is_a_cosine_with_the_same_moment(whole_clip):
         heard = audio[b, k].mean(axis=0) if whole_clip else audio[b, k, nearest]
         expected[b, k, t, row, column] = seen @ heard / np.linalg.norm(seen) / np.linalg.norm(heard)
     np.testing.assert_allclose(maps.similarity(net, variables, out, whole_clip=whole_clip), expected, atol=1e-5)
+
+
+def test_alignment_is_the_dot_product_with_the_same_moment_less_that_with_all():
+    net, variables, _, out = run()
+    fc = variables["params"]["backbone"]["video_encoder"]["fc"]
+    audio, video = np.asarray(out["audio/tokens"], np.float64), np.asarray(out["video/map"], np.float64)
+    audio /= np.linalg.norm(audio, axis=-1, keepdims=True)
+    nearest = [min(range(TOKENS), key=lambda m: abs(out["audio/times"][m] - t)) for t in out["video/times"]]
+    expected = np.zeros((B, K, TIMES, ROWS, COLUMNS))
+    for b, k, t, row, column in np.ndindex(*expected.shape):
+        seen = video[b, t, row, column] @ fc["kernel"] + fc["bias"]
+        expected[b, k, t, row, column] = seen @ audio[b, k, nearest[t]] - np.mean([seen @ a for a in audio[b, k]])
+    alignment = maps.alignment(net, variables, out)
+    np.testing.assert_allclose(alignment, expected, atol=1e-5)
+    # The mean over space is what the video's own token gives.
+    tokens = np.asarray(out["video/tokens"], np.float64)
+    own = np.einsum("btd,bktd->bkt", tokens, audio[:, :, nearest] - audio.mean(axis=2, keepdims=True))
+    assert abs(own).max() > 0.05
+    np.testing.assert_allclose(alignment.mean(axis=(-2, -1)), own, atol=1e-5)
+
+
+def test_where_all_moments_sound_alike_nothing_speaks_for_a_sound():
+    net, variables, _, out = run()
+    same = jnp.broadcast_to(out["audio/tokens"][:, :, :1], out["audio/tokens"].shape)
+    np.testing.assert_allclose(maps.alignment(net, variables, {**out, "audio/tokens": same}), 0, atol=1e-5)
 
 
 def test_location_centres_are_those_of_receptive_fields():
