@@ -2,6 +2,11 @@
 
 python -m cmav.localize video.mp4 another.avi --checkpoint runs/avs_cma --out localized
 python -m cmav.localize my_videos --checkpoint runs/avs_cma/checkpoints/750000 --out localized --method attention
+python -m cmav.localize video.mp4 --checkpoint runs/demo --out localized --method alignment --stride 4 --size 48
+
+There are four methods, which `cmav/models/maps.py` explains: `cam` asks the whole network, `attention` its heads;
+`similarity` and `alignment` ask the encoders alone, and are for networks that were trained with the temporal alignment
+loss (`config.loss.alignment_weight`). --stride makes finer maps of the same weights, at little cost.
 
 The network sees windows of its clip's length, each overlapping the next by half; their maps are joined in time
 (`cmav.localization.heat.blend`). Of each video there are three files in --out:
@@ -28,7 +33,7 @@ says which heads. The sheet shows, of each sixth of the video, the instant that 
 | `rows`, `columns`  | float64 [H'], [W']      | centres of rows and columns, from 0 (top, left) to 1                 |
 | `full`             | float64                 | the value that is shown brightest; 0: nothing is lit                 |
 | `has_audio`, `note` | bool, text             | whether the video has sound; what of it was lost, or empty           |
-| `method`, `run`, `step`, `size` | text, integers | what the maps were made with                                      |
+| `method`, `run`, `step`, `size`, `stride` | text, integers | what the maps were made with                            |
 """
 
 import dataclasses
@@ -40,7 +45,12 @@ from absl import flags, logging
 from cmav import cli
 from cmav.errors import UserError
 
-METHODS = ("cam", "attention", "similarity")  # cmav.models.maps has them; naming them here keeps --help fast
+METHODS = (
+    "cam",
+    "attention",
+    "similarity",
+    "alignment",
+)  # of cmav.models.maps; here for a fast --help
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +77,7 @@ def localize(
     boxes: str | None = None,
     batch_size: int = 4,
     size: int | None = None,
+    stride: int | None = None,
 ) -> Result:
     """Writes an overlay, a contact sheet and the maps of each video. The module's docstring says what they are.
 
@@ -80,6 +91,8 @@ def localize(
       batch_size: windows that the network sees at a time.
       size: width and height to which the network's pictures are brought, in pixels; None: as much larger than the
         crop of its training as 256 is than 224. Best is what its shards were built with.
+      stride: pixels of these from one place of a map to the next, as small as the stride after any of the network's
+        layers (`cmav.models.layers.finer`); None: the network's own.
 
     Raises:
       UserError: where videos, checkpoint or boxes are not there, or the network is not one for the method.
@@ -100,12 +113,12 @@ def localize(
         logging.warning("--boxes=%s has none of these videos (such as %r)", boxes, next(iter(names.values())))
     network = frozen.load_avs(checkpoint, with_head=method == "cam")
     size = size or round(network.task.data_config.crop_size * 256 / 224)
-    localizer = Localizer(network, method, size=size, batch_size=batch_size)
+    localizer = Localizer(network, method, size=size, batch_size=batch_size, stride=stride)
     os.makedirs(out, exist_ok=True)
     logging.info("%d videos; %s of step %d of %s", len(names), method, network.step, network.run)
 
     result = Result({}, {}, {})
-    made_with = {"method": method, "run": network.run, "step": network.step, "size": size}
+    made_with = {"method": method, "run": network.run, "step": network.step, "size": size, "stride": localizer.stride}
     for path, name in names.items():
         paths = tuple(os.path.join(out, f"{name}.{method}.{kind}") for kind in ("mp4", "png", "npz"))
         try:
@@ -161,6 +174,13 @@ def _define_flags() -> None:
         "on. Default: 8/7 of the network's crop, as 256 is of 224.",
         lower_bound=1,
     )
+    flags.DEFINE_integer(
+        "stride",
+        None,
+        "Finer maps: pixels from one place of a map to the next, of the --size that the network sees. Any stride that "
+        "it has after one of its layers, from which on the layers are dilated. Default: its own, without that.",
+        lower_bound=1,
+    )
 
 
 def main(videos: Sequence[str]) -> None:
@@ -176,6 +196,7 @@ def main(videos: Sequence[str]) -> None:
         boxes=args.boxes,
         batch_size=args.batch_size,
         size=args.size,
+        stride=args.stride,
     )
     for path, paths in result.written.items():
         print(f"{path}: {', '.join(paths)}" + (f"\n  {result.notes[path]}" if path in result.notes else ""))

@@ -136,6 +136,22 @@ def test_maps_of_one_window_are_the_networks(network, tmp_path):
     check(found.maps, found.times, np.maximum(heads, 0).mean(axis=1))
 
 
+def test_finer_maps_say_the_same_where_the_coarse_ones_have_a_place(network, localizer, tmp_path):
+    path = write_video(str(tmp_path / "v.mkv"), steady_times(RATE, 3.0), noisy(30), Sound([0.5, 1.7], 3.0), rate=RATE)
+    finer = Localizer(network, "similarity", size=SIZE, batch_size=2, stride=2)
+    coarse, fine = localizer.find(path), finer.find(path)
+    assert (localizer.stride, finer.stride) == (8, 2)
+    assert fine.maps.shape[1:] == (10, 10)
+    rows, columns = (
+        [int(np.flatnonzero(np.isclose(of_fine, place))[0]) for place in of_coarse]
+        for of_fine, of_coarse in ((fine.rows, coarse.rows), (fine.columns, coarse.columns))
+    )
+    np.testing.assert_allclose(fine.maps[:, rows][:, :, columns], coarse.maps, atol=1e-5)
+    assert fine.maps.std() > 0.01
+    with pytest.raises(UserError, match="stride of 3 pixels: choose one of 2, 4, 8"):
+        Localizer(network, "similarity", size=SIZE, batch_size=2, stride=3)
+
+
 def test_overlay_is_in_sync_with_its_sound(loaded_once, tmp_path):
     """Flashes and beeps where they were, of a video whose clocks start late, and whose sound is mono and later still.
 

@@ -6,19 +6,17 @@ import io
 import itertools
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cmav import distributed
 from cmav.frozen import FrozenNetwork
 from cmav.localization import heat
+from cmav.localization.listening import HEADS, Listening, find_maps
 from cmav.models import maps
-from cmav.models.positions import token_times
-from cmav.tasks.avs import Avs
 from cmav.watch import Example, Window, ahead, in_batches
 
 
@@ -67,9 +65,13 @@ class SoundMaps:
 
 
 class Localizer:
-    """A network that says where the sound is. Compiled once, for any number of videos."""
+    """A network that says where the sound is. Compiled once, for any number of videos.
 
-    def __init__(self, network: FrozenNetwork, method: str, *, size: int, batch_size: int):
+    Attributes:
+      stride: pixels from one place of a map to the next.
+    """
+
+    def __init__(self, network: FrozenNetwork, method: str, *, size: int, batch_size: int, stride: int | None = None):
         """Gets the network ready.
 
         Args:
@@ -78,18 +80,20 @@ class Localizer:
           size: width and height to which pictures are brought, in pixels. The network sees all of a picture: what is
             cropped in training is the edge, where sounds come from as well.
           batch_size: windows at a time; rounded up to what divides over the devices.
+          stride: see `Listening.of`.
+
+        Raises:
+          UserError: for a stride that the network cannot have.
         """
         from cmav.data import own_videos
 
-        data = type(network.task.data_config)({**network.task.data_config, "crop_size": size})
-        task = _WithItsSound(**{**vars(network.task), "data_config": data})
-        self._network, self._clip, self._size = network, task.clip, size
+        task = Listening.of(network.task, size=size, stride=stride)
+        self._network, self._method, self._clip, self._size = network, method, task.clip, size
         self._make_example = own_videos.example_maker(task)
-        self._answer = jax.jit(functools.partial(_answer, task=task, method=method))
+        self._find_maps = jax.jit(functools.partial(find_maps, task=task, methods=(method,)))
         self._batch_size = math.ceil(batch_size / network.mesh.size) * network.mesh.size
-        layers = task.model_config.video_layers
-        self._token_times = token_times(layers, task.clip.num_frames, task.clip.achieved_frame_rate)
-        self._rows, self._columns = maps.location_centres(layers, (size, size))
+        self.stride = task.stride
+        self._token_times, (self._rows, self._columns) = task.token_times, task.centres
 
     def find(self, path: str, progress: Callable[[float], None] = lambda _: None) -> SoundMaps:
         """Finds the maps of a video.
@@ -120,7 +124,7 @@ class Localizer:
             found = [answer[name] for answer in answers if name in answer]
             return heat.blend(found, spans, self._token_times, times) if found else None
 
-        found, heads = joined("maps"), joined("heads")
+        found, heads = joined(self._method), joined(HEADS)
         return SoundMaps(times, found, heads, self._rows, self._columns, windows[0].has_audio, "".join(lost))
 
     def _examples(self, path: str, lost: list[str]) -> Iterator[tuple[Window, Example]]:
@@ -138,32 +142,4 @@ class Localizer:
             lost.append(str(error))
 
     def _ask(self, batch: Example) -> dict[str, jax.Array]:
-        return self._answer(self._network.variables, distributed.to_devices(batch, self._network.mesh))
-
-
-class _WithItsSound(Avs):
-    """Synchronization's task with whole pictures and the one audio of the same moment. Short records are looped."""
-
-    def make_example(self, record, seed, view, *, train):
-        import tensorflow as tf
-
-        from cmav.data import sampling, video
-
-        frames = sampling.looped_frames(record["frames"], 0, self.clip)
-        audio = sampling.looped_audio(record["audio"], tf.constant(0), tf.shape(record["frames"])[0], self.clip)
-        return {"video": video.decode_clip(frames, self.data_config.crop_size, None), "audio": audio[None]}
-
-
-def _answer(variables: Any, batch: Mapping[str, jax.Array], *, task: Avs, method: str) -> dict[str, jax.Array]:
-    """`maps` [B, T', H', W'], and of attention `heads` [B, T', A, H', W']; 0 where the audio is nothing but zeros."""
-    outputs, _ = task.apply(variables, batch, train=False)
-    found = maps.METHODS[method](task.model(), variables, outputs)
-    heard_B = (batch["audio"] != 0).any(axis=(1, 2, 3))
-
-    def lit(x):
-        return jnp.where(heard_B.reshape(-1, *[1] * (x.ndim - 1)), x, 0)
-
-    if found.ndim == 5:
-        return {"maps": lit(found[:, 0])}
-    heads_BxTxAxHxW = jnp.moveaxis(found[:, 0], 1, 2)
-    return {"maps": lit(maps.combine_heads(found)[:, 0]), "heads": lit(heads_BxTxAxHxW)}
+        return self._find_maps(self._network.variables, distributed.to_devices(batch, self._network.mesh))

@@ -60,6 +60,11 @@ def field_centres(layers: Sequence[Sequence[Any]], length: int, axis: int) -> np
     return centre + step * np.arange(length)
 
 
+def map_stride(layers: Sequence[Sequence[Any]]) -> int:
+    """Pixels from one place of a video encoder's map to the next, in height."""
+    return math.prod(layer.strides[1] for layer in parse(layers))
+
+
 def finer(layers: Sequence[Sequence[Any]], stride: int) -> tuple[tuple[Any, ...], ...]:
     """The layers of a video encoder whose map has a location every `stride` pixels, for the weights as they are.
 
