@@ -143,6 +143,16 @@ def _avs_defaults(config: ConfigDict) -> None:
     config.evals.pretext.batch_size = 32
     config.evals.pretext.pairs_per_clip = 1
     config.evals.pretext.seed = 0  # of the fixed aligned/shifted pairs
+    # Where the sound is, in the middle of each clip.
+    config.evals.localization = ConfigDict()
+    config.evals.localization.type = "localization"
+    config.evals.localization.every = 10_000  # steps; the last step always
+    config.evals.localization.batch_size = 8
+    config.evals.localization.methods = ("cam", "attention")  # of cmav.models.maps.METHODS
+    config.evals.localization.stride = 0  # pixels between a map's places, for finer maps; 0: the network's own
+    config.evals.localization.pictures = 4  # clips to draw for TensorBoard
+    config.evals.localization.boxes = ""  # vggss.json, or a folder of XML, of the split's videos. "": only pictures
+    config.evals.localization.scenes = ""  # folder of the synthetic world whose videos they are: what is silent there
 
 
 def _action_defaults(config: ConfigDict) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from absl import flags
 from etils import epath
 from ml_collections import ConfigDict
@@ -43,7 +44,7 @@ def evaluate(
       UserError: where there is no such run, checkpoint or split, or the checkpoint is of another network.
     """
     from cmav import pretrained
-    from cmav.evals import make_evaluators
+    from cmav.evals import ask, make_evaluators
     from cmav.phases import phase_of
     from cmav.tasks import make_task
 
@@ -59,7 +60,7 @@ def evaluate(
         workdir.mkdir(parents=True, exist_ok=True)
     metrics = {"step": step}
     for name, evaluator in make_evaluators(config, task, mesh, split).items():
-        metrics |= {f"{name}/{key}": value for key, value in evaluator.run(state)}
+        metrics |= ask(name, evaluator, state)[0]
         if is_lead:
             for path in evaluator.write_report(workdir):
                 print(f"wrote {path}")
@@ -138,7 +139,8 @@ def _load(config: ConfigDict, workdir: epath.Path, step: int | None, mesh: Any) 
     if restored is None:
         raise UserError(f"no whole checkpoint in {workdir} yet.")
     items, metadata = restored
-    return state.replace(**items), metadata["step"]
+    step = metadata["step"]
+    return state.replace(step=distributed.replicate(np.int32(step), mesh), **items), step
 
 
 def main(config: ConfigDict, split: str | None, split_numbers: str | None, step: int | None) -> None:

@@ -45,6 +45,8 @@ def read_scalars(workdir: epath.Path) -> dict[str, figures.Curve]:
     events.Reload()
     curves = {}
     for tag in events.Tags()["tensors"]:
+        if events.SummaryMetadata(tag).plugin_data.plugin_name != "scalars":
+            continue  # a picture
         by_step = {event.step: float(tensor_util.make_ndarray(event.tensor_proto)) for event in events.Tensors(tag)}
         steps = sorted(by_step)
         curves[tag] = (steps, [by_step[step] for step in steps])

@@ -27,7 +27,7 @@ from cmav.checkpoint import Checkpoints
 from cmav.data.index import SplitIndex, list_splits
 from cmav.data.pipeline import make_loader
 from cmav.errors import UserError
-from cmav.evals import Evaluator, list_panels, make_evaluators
+from cmav.evals import Evaluator, ask, list_panels, make_evaluators
 from cmav.optim import make_optimizer, make_schedule
 from cmav.phases import Phase, list_phases
 from cmav.progress import Progress
@@ -269,8 +269,9 @@ class Trainer:
         for name, evaluator in evaluators.items():
             if only_due and step % self.config.evals[name].every:
                 continue
-            metrics = {f"{name}/{key}": value for key, value in evaluator.run(state)}
+            metrics, pictures = ask(name, evaluator, state)
             self.writer.write_scalars(step, metrics)
+            self.writer.write_images(step, pictures)
             shown = "  ".join(f"{key} {value:.4g}" for key, value in metrics.items())
             logging.info("step %d, on %s: %s", step, self.config.data.eval_split, shown)
             self.eval_metrics = {**self.eval_metrics, **metrics}

@@ -9,4 +9,5 @@ from configs import avs_cma
 def get_config():
     config = avs_cma.get_config()
     config.model.attention = "vga"
+    config.evals.localization.methods = ("cam",)  # The audio guides no attention here.
     return config

@@ -51,4 +51,10 @@ def get_config():
     config.evals.pretext.every = 100
     config.evals.pretext.batch_size = 16
     config.evals.pretext.pairs_per_clip = 2
+    config.evals.localization.every = 350
+    config.evals.localization.batch_size = 16
+    config.evals.localization.methods = ("alignment", "similarity", "attention", "cam")
+    config.evals.localization.stride = 4
+    config.evals.localization.boxes = "data/demo/videos/vggss.json"
+    config.evals.localization.scenes = "data/demo/videos"
     return config

@@ -99,13 +99,34 @@ def check_dataset(index: SplitIndex, shape: ClipShape, crop_size: int | None) ->
         raise DatasetError(
             f"{place} has sounds without pictures: only --config.action.mode=audio_only can use it, with task 'action'."
         )
-    height, width = (int(side) for side in video.frame_size(record["frames"][0]))
+    height, width = _frame_size(record)
     if crop_size > min(height, width):
         raise DatasetError(
             f"{place} was built with frames of {height}x{width} pixels, but config.data.crop_size is {crop_size}: set "
             f"--config.data.crop_size={min(height, width)} or less, or build the split again with --size={crop_size} "
             "or more."
         )
+
+
+def frame_side(index: SplitIndex) -> int:
+    """Width and height of the frames of a split, in pixels, by its first record that can be read.
+
+    Raises:
+      DatasetError: where there is none, or its frames are not square: `build_tfrecords.py` makes no others.
+    """
+    record = _first_readable(index, need_frames=True)
+    sides = _frame_size(record) if record is not None and len(record["frames"]) else None
+    if sides is None or sides[0] != sides[1]:
+        raise DatasetError(
+            f"split {index.split!r} in {index.folder!r} has no square frames in its first records, of which the maps "
+            f"should be. See what is wrong: {index.verify_command}"
+        )
+    return sides[0]
+
+
+def _frame_size(record: dict[str, tf.Tensor]) -> tuple[int, int]:
+    height, width = video.frame_size(record["frames"][0])
+    return int(height), int(width)
 
 
 def _first_readable(index: SplitIndex, need_frames: bool) -> dict[str, tf.Tensor] | None:

@@ -1,5 +1,7 @@
 """Evaluators. Each is built from `config.evals.<name>`, has a schedule of its own, and yields (metric name, value).
 
+A value is a number, or a picture for TensorBoard: uint8 [height, width, 3].
+
 The last partial batch is padded and carries `mask`; padding never changes a metric.
 """
 
@@ -7,6 +9,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -14,20 +17,26 @@ from ml_collections import ConfigDict
 from cmav.errors import UserError
 from cmav.evals import action, figures, pretext
 from cmav.evals.action import ActionEvaluator
+from cmav.evals.localization_evaluator import LocalizationEvaluator
 from cmav.evals.pretext import PretextEvaluator
 from cmav.evals.probe import ProbeEvaluator
 from cmav.tasks import Task
 
 
 class Evaluator(Protocol):
-    def run(self, state: Any) -> Iterator[tuple[str, float]]:
+    def run(self, state: Any) -> Iterator[tuple[str, float | np.ndarray]]:
         """Yields (metric name, value) of a `cmav.train.TrainState`. Called by all processes together."""
 
     def write_report(self, folder: epath.Path) -> list[epath.Path]:
         """Writes tables and pictures of the last `run`; returns their paths."""
 
 
-EVALUATORS = {"pretext": PretextEvaluator, "action": ActionEvaluator, "probe": ProbeEvaluator}
+EVALUATORS = {
+    "pretext": PretextEvaluator,
+    "localization": LocalizationEvaluator,
+    "action": ActionEvaluator,
+    "probe": ProbeEvaluator,
+}
 
 # Those that look at features, not at what the head says: they can judge a network whose head was never trained.
 FEATURE_EVALUATORS = frozenset({"probe"})
@@ -48,6 +57,13 @@ def make_evaluators(config: ConfigDict, task: Task, mesh: Mesh, split: str | Non
             raise UserError(f"config.evals.{name}.type={settings.type!r}: choose one of {', '.join(EVALUATORS)}.")
         evaluators[name] = EVALUATORS[settings.type](settings, config.data, task, mesh, split or config.data.eval_split)
     return evaluators
+
+
+def ask(name: str, evaluator: Evaluator, state: Any) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Runs an evaluator. Returns its numbers and its pictures, named `<name>/<metric>`."""
+    values = {f"{name}/{key}": value for key, value in evaluator.run(state)}
+    pictures = {key: value for key, value in values.items() if isinstance(value, np.ndarray)}
+    return {key: value for key, value in values.items() if key not in pictures}, pictures
 
 
 def list_panels(config: ConfigDict, task: Task) -> list[figures.Panel]:

@@ -104,11 +104,7 @@ def attention_logits(net: AvsNet, variables: Mapping[str, Any], outputs: Mapping
     config, params = net.config, variables["params"]["backbone"]
     block = "0_video_guided"
     if block not in params.get("co_attention", {}):
-        raise UserError(
-            f"config.model.attention={config.attention!r} with config.model.depth={config.depth} has no attention that "
-            "audio guides, so there is no map of it: use another method of "
-            f"{', '.join(METHODS)}, or a network with attention 'cma' or 'aga'."
-        )
+        raise UserError(_no_attention(config))
     block = params["co_attention"][block]["attention"]
 
     def project(name, x):
@@ -165,6 +161,27 @@ def alignment(net: AvsNet, variables: Mapping[str, Any], outputs: Mapping[str, A
 
 
 METHODS = {"cam": cam, "attention": attention, "similarity": similarity, "alignment": alignment}
+
+
+def check_methods(methods: Sequence[str], config: FrozenConfigDict) -> None:
+    """Checks that a network of these settings has maps by all of these methods.
+
+    Raises:
+      UserError: names the one that it does not have.
+    """
+    for method in methods:
+        if method not in METHODS:
+            raise UserError(f"there is no method {method!r} of localization: choose of {', '.join(METHODS)}.")
+    if "attention" in methods and not (config.depth and config.attention in ("cma", "aga")):
+        raise UserError(_no_attention(config))
+
+
+def _no_attention(config: FrozenConfigDict) -> str:
+    return (
+        f"config.model.attention={config.attention!r} with config.model.depth={config.depth} has no attention that "
+        f"audio guides, so there is no map of it: use other methods of {', '.join(METHODS)}, or a network with "
+        "attention 'cma' or 'aga'."
+    )
 
 
 def location_centres(layers: Sequence[tuple[Any, ...]], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,34 @@
+"""The video that a record was cut from: its name, for what is known of videos and stands elsewhere, such as boxes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from cmav.data import schema, video
+from cmav.data.index import SplitIndex
+
+
+def file_of(clip_id: str) -> str:
+    """Name of the video of a clip, without its ending: a clip's id is `<name>_<start in ms>`."""
+    return clip_id.rpartition("_")[0]
+
+
+def number_of_file(clip_id: tf.Tensor, files: Sequence[str]) -> tf.Tensor:
+    """The place of a clip's video in a list of names, int64 []; -1 where it is not there. In a TensorFlow function."""
+    keys = tf.constant(files, tf.string)
+    table = tf.lookup.KeyValueTensorInitializer(keys, tf.range(len(files), dtype=tf.int64))
+    file = tf.strings.regex_replace(clip_id, "_[^_]*$", "")
+    return tf.lookup.StaticHashTable(table, default_value=-1).lookup(file)
+
+
+def read_middle(index: SplitIndex, record: int) -> tuple[str, np.ndarray]:
+    """The name of a record's video, and the frame in the record's middle, uint8 [side, side, 3].
+
+    Raises:
+      One of `cmav.data.index.DAMAGE`, where the record cannot be read.
+    """
+    parsed = schema.parse(tf.constant(index.read(record)))
+    frame = parsed["frames"][len(parsed["frames"]) // 2]
+    side = min(map(int, video.frame_size(frame)))
+    return file_of(parsed["clip_id"].numpy().decode()), video.decode_clip(frame[None], side, None)[0].numpy()

@@ -1,0 +1,261 @@
+"""Where a network says that the sound is, in held-out clips: against boxes, and as a picture of a few fixed clips.
+
+The middle of each record is looked at, whole pictures of it. What is above 0 in its maps is averaged over the clip,
+with a weight that falls from 1 in its middle, the instant of the boxes, to 0 at its ends. What is measured is in
+`cmav.evals.localization`, what the methods are in `cmav.models.maps`.
+"""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from etils import epath
+from jax.sharding import Mesh
+from matplotlib.image import imsave
+from ml_collections import ConfigDict
+
+from cmav import distributed
+from cmav.data import checks, files
+from cmav.data.index import DAMAGE, SplitIndex
+from cmav.data.pipeline import Loader
+from cmav.errors import UserError
+from cmav.evals import boxes, localization
+from cmav.evals.boxes import SIZE, Truth
+from cmav.evals.collect import collect
+from cmav.evals.false_alarms import false_alarms
+from cmav.evals.localization_pictures import Example, draw
+from cmav.evals.localization_scores import Scores, format_table
+from cmav.evals.scenes import read_scenes
+from cmav.localization.listening import HEADS, Listening, find_maps
+from cmav.models import maps
+from cmav.tasks.avs import Avs
+
+# Of each method, for TensorBoard; the report has all.
+_SCALARS = ("pixel_ap", "ciou50", "auc", "source_recall", "distractor_recall", "told_from_silent", "false_alarm_rate")
+
+
+@dataclasses.dataclass(frozen=True)
+class Judgement:
+    """What is measured of a network's maps.
+
+    Attributes:
+      scores: by method.
+      heads: how the heads of "attention" share the sources of a clip: a dict for each number of sources from two on
+        (see `count_sources`). Empty where there is no such method, or no such clip.
+    """
+
+    scores: dict[str, Scores]
+    heads: list[dict[str, float]]
+
+
+class LocalizationEvaluator:
+    """Judges a network's maps of a split where `config.boxes` has boxes, and draws those of some of its clips.
+
+    `run` yields for each method `<method>_pixel_ap`, `_ciou50` and `_auc`, and, where they can be known,
+    `_source_recall`, `_distractor_recall`, `_told_from_silent` and `_false_alarm_rate`; then `maps`, a picture. Clips
+    and boxes belong together by the name of the video. The report also has the numbers of a network that never learned
+    and of those who never listen.
+    """
+
+    def __init__(self, config: ConfigDict, data: ConfigDict, task: Any, mesh: Mesh, split: str):
+        if not isinstance(task, Avs):
+            raise UserError("config.evals: type 'localization' is for the task 'avs', whose network sees and hears.")
+        maps.check_methods(config.methods, task.model_config)
+        self._config, self._data, self._mesh, self._split = config, data, mesh, split
+        self._index = SplitIndex.load(data.dir, split)
+        self._task = Listening.of(task, size=checks.frame_side(self._index), stride=config.stride or None)
+        self._records = self._task.usable_records(self._index, train=False)
+        self._truths, self._without = _read_truths(config.boxes, config.scenes)
+        self._pictured = self._choose_pictured(config.pictures)
+        answer = functools.partial(_answer, task=self._task, methods=tuple(config.methods))
+        self._answer = jax.jit(answer, out_shardings=distributed.replicated(mesh))
+        self._step = 0
+        self._trained: Judgement | None = None
+        self._untrained: Judgement | None = None
+        self._num_without = 0
+        self._picture: np.ndarray | None = None
+
+    def run(self, state: Any) -> Iterator[tuple[str, float | np.ndarray]]:
+        self._step = int(state.step)
+        records = self._records if self._truths else np.array([record for record, _ in self._pictured], int)
+        if not len(records):
+            return
+        found = self._find({"params": state.params, **state.model_state}, records)
+        if self._truths:
+            self._trained = self._judge(found)
+            for method, scores in self._trained.scores.items():
+                numbers = scores.numbers()
+                yield from ((f"{method}_{name}", numbers[name]) for name in _SCALARS if numbers[name] is not None)
+        if self._pictured:
+            rows = np.searchsorted(records, [record for record, _ in self._pictured])
+            examples = [
+                dataclasses.replace(example, maps={name: found[name][row] for name in self._config.methods})
+                for row, (_, example) in zip(rows, self._pictured, strict=True)
+            ]
+            self._picture = draw(examples, self._task.centres)
+            yield "maps", self._picture
+        if self._truths and self._untrained is None:
+            init = jax.jit(self._task.init, out_shardings=distributed.replicated(self._mesh))
+            self._untrained = self._judge(self._find(init(jax.random.key(0)), records))
+
+    def write_report(self, folder: epath.Path) -> list[epath.Path]:
+        """`localization_<split>.png`, the picture; where there are boxes also `.json` and `.txt`, tables of numbers."""
+        path = folder / f"localization_{self._split}"
+        written = []
+        if self._picture is not None:
+            written.append(path.with_suffix(".png"))
+            with written[-1].open("wb") as file:
+                imsave(file, self._picture, format="png")
+        if self._trained is None:
+            return written
+        truths = [self._truths[row.file] for row in next(iter(self._trained.scores.values())).rows]
+        kinds = {
+            "trivial": localization.trivial_scores(truths),
+            "untrained": {f"{name}, untrained": scores for name, scores in self._untrained.scores.items()},
+            "network": self._trained.scores,
+        }
+        rows = [
+            {"name": name, "kind": kind, **scores.numbers()}
+            for kind, by_name in kinds.items()
+            for name, scores in by_name.items()
+        ]
+        numbers = {
+            "split": self._split,
+            "step": self._step,
+            "clips": len(truths),
+            "clips_without": self._num_without,
+            "size": self._task.data_config.crop_size,
+            "stride": self._task.stride,
+            "rows": rows,
+            "heads": self._trained.heads or None,
+        }
+        path.with_suffix(".json").write_text(json.dumps(numbers, indent=2))
+        table = format_table({name: scores for by_name in kinds.values() for name, scores in by_name.items()})
+        path.with_suffix(".txt").write_text(f"Step {self._step}, {len(truths)} clips of {self._split!r}.\n\n{table}\n")
+        return [*written, path.with_suffix(".json"), path.with_suffix(".txt")]
+
+    def _find(self, variables: Mapping[str, Any], records: np.ndarray) -> dict[str, np.ndarray]:
+        """What `_answer` says of each of the records, in their order."""
+        data = self._data
+        loader = Loader(
+            self._index, self._make_example, records, data.max_bad_fraction, data.num_threads, data.prefetch_batches
+        )
+        found = collect(self._answer, variables, loader, self._mesh, batch_size=self._config.batch_size)
+        return {name: x[:, 0] for name, x in found.items()}  # A record has a single view.
+
+    def _make_example(self, record: Mapping[str, Any], seed: Any, view: Any) -> dict[str, Any]:
+        """The task's, and `file`: the number of its video among those with boxes, followed by those without."""
+        number = files.number_of_file(record["clip_id"], [*self._truths, *self._without])
+        return {**self._task.make_example(record, seed, view, train=False), "file": number}
+
+    def _judge(self, found: Mapping[str, np.ndarray]) -> Judgement:
+        """Measures the maps of the records whose file has boxes.
+
+        Raises:
+          UserError: where none has.
+        """
+        numbers = np.where(found["mask"] > 0, found["file"], -1)
+        known, counts = np.unique(numbers[numbers >= 0], return_counts=True)
+        if (cut := known[counts > 1]).size:
+            logging.warning("%d videos of %r were cut into clips, of which boxes say nothing", cut.size, self._split)
+            numbers[np.isin(numbers, cut)] = -1
+        truths = list(self._truths.values())
+        seen, unseen = np.flatnonzero((numbers >= 0) & (numbers < len(truths))), np.flatnonzero(numbers >= len(truths))
+        if not len(seen):
+            raise UserError(
+                f"config.evals: none of the clips of split {self._split!r} in {self._index.folder!r} has boxes in "
+                f"{self._config.boxes}, which is of files such as {truths[0].file!r}: name the boxes of these videos, "
+                "or none (boxes='')."
+            )
+        truths = [truths[numbers[row]] for row in seen]
+        self._num_without = len(unseen)
+        scores = {}
+        for method in self._config.methods:
+            enlarged = (self._enlarge(found[method][row]) for row in seen)
+            peaks = found[method].max(axis=(1, 2))
+            alarms = false_alarms(peaks[seen], peaks[unseen]) if len(unseen) else None
+            scores[method] = dataclasses.replace(localization.score(enlarged, truths), false_alarms=alarms)
+        heads = []
+        if HEADS in found:
+            by_head = ([self._enlarge(head) for head in found[HEADS][row]] for row in seen)
+            heads = count_sources(scores["attention"], by_head, truths)
+        return Judgement(scores, heads)
+
+    def _enlarge(self, map_HxW: np.ndarray) -> np.ndarray:
+        return np.asarray(maps.upsample(map_HxW, (SIZE, SIZE), self._task.centres))
+
+    def _choose_pictured(self, count: int) -> list[tuple[int, Example]]:
+        """Records with sound, evenly spaced in the split, and their middle frames. Always the same."""
+        heard = self._records[self._index.rows["has_audio"][self._records]]
+        places = np.unique(np.linspace(0, len(heard) - 1, count).round().astype(int)) if len(heard) else []
+        chosen = []
+        for record in heard[places].tolist():
+            try:
+                file, picture = files.read_middle(self._index, record)
+            except DAMAGE as error:
+                logging.warning("Cannot draw a damaged record: %s", self._index.reason(record, error))
+                continue
+            truth = self._truths.get(file)
+            chosen.append((record, Example(file, picture, truth.boxes_Kx4 if truth else np.zeros((0, 4)), {})))
+        return chosen
+
+
+def count_sources(
+    combined: Scores, heads: Iterator[Sequence[np.ndarray]], truths: Sequence[Truth]
+) -> list[dict[str, float]]:
+    """How many of the sources of a clip the heads find, for clips with two and more.
+
+    Args:
+      combined: of the heads' combination.
+      heads: of each clip, a map of each head, [height, width].
+      truths: of the clips.
+
+    Returns:
+      A dict for each number of `sources`, ascending: the number of `clips`, and how many sources on average are found
+      by the `combined` map, `by_any_head`, and `told_apart`: each by a head of its own.
+    """
+    counts: dict[int, list[tuple[int, int, int]]] = {}
+    for row, of_heads, truth in zip(combined.rows, heads, truths, strict=True):
+        if len(row.found) < 2:
+            continue
+        found_HxS = np.stack([localization.find_sources(head, truth) for head in of_heads])
+        numbers = sum(row.found), int(found_HxS.any(axis=0).sum()), localization.count_told_apart(found_HxS)
+        counts.setdefault(len(row.found), []).append(numbers)
+    keys = ("combined", "by_any_head", "told_apart")
+    return [
+        {"sources": sources, "clips": len(some), **dict(zip(keys, np.mean(some, axis=0).tolist(), strict=True))}
+        for sources, some in sorted(counts.items())
+    ]
+
+
+def _read_truths(boxes_path: str, scenes_folder: str) -> tuple[dict[str, Truth], list[str]]:
+    """Truths by file, with what is silent beside what sounds, and the files in which nothing that is seen sounds."""
+    if not boxes_path:
+        return {}, []
+    annotations = boxes.read(boxes_path)
+    if annotations.damaged:
+        logging.warning("%s", annotations.report())
+    truths = {truth.file: truth for truth in annotations.truths}
+    if scenes_folder:
+        for file, scene in read_scenes(scenes_folder).items():
+            if file in truths:
+                truths[file] = dataclasses.replace(truths[file], silent_Kx4=scene.distractors_Kx4)
+    return truths, annotations.without_boxes
+
+
+def _answer(
+    variables: Mapping[str, Any], batch: Mapping[str, jax.Array], *, task: Listening, methods: Sequence[str]
+) -> dict[str, jax.Array]:
+    """What is above 0 in the maps, averaged around the middle: [B, H', W'] by method, and of heads [B, A, H', W']."""
+    weights_T = np.maximum(1 - abs(2 * task.token_times / task.clip.seconds - 1), 0)
+    found = find_maps(variables, batch, task=task, methods=methods)
+    found = {
+        name: jnp.einsum("t,bt...->b...", weights_T / weights_T.sum(), jax.nn.relu(x)) for name, x in found.items()
+    }
+    return {**found, "file": batch["file"], "mask": batch["mask"]}
