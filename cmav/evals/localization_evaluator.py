@@ -48,10 +48,12 @@ class Judgement:
       scores: by method.
       heads: how the heads of "attention" share the sources of a clip: a dict for each number of sources from two on
         (see `count_sources`). Empty where there is no such method, or no such clip.
+      clips_without: number of the clips in which nothing that is seen sounds.
     """
 
     scores: dict[str, Scores]
     heads: list[dict[str, float]]
+    clips_without: int
 
 
 class LocalizationEvaluator:
@@ -78,7 +80,6 @@ class LocalizationEvaluator:
         self._step = 0
         self._trained: Judgement | None = None
         self._untrained: Judgement | None = None
-        self._num_without = 0
         self._picture: np.ndarray | None = None
 
     def run(self, state: Any) -> Iterator[tuple[str, float | np.ndarray]]:
@@ -129,7 +130,7 @@ class LocalizationEvaluator:
             "split": self._split,
             "step": self._step,
             "clips": len(truths),
-            "clips_without": self._num_without,
+            "clips_without": self._trained.clips_without,
             "size": self._task.data_config.crop_size,
             "stride": self._task.stride,
             "rows": rows,
@@ -174,7 +175,6 @@ class LocalizationEvaluator:
                 "or none (boxes='')."
             )
         truths = [truths[numbers[row]] for row in seen]
-        self._num_without = len(unseen)
         scores = {}
         for method in self._config.methods:
             enlarged = (self._enlarge(found[method][row]) for row in seen)
@@ -185,7 +185,7 @@ class LocalizationEvaluator:
         if HEADS in found:
             by_head = ([self._enlarge(head) for head in found[HEADS][row]] for row in seen)
             heads = count_sources(scores["attention"], by_head, truths)
-        return Judgement(scores, heads)
+        return Judgement(scores, heads, len(unseen))
 
     def _enlarge(self, map_HxW: np.ndarray) -> np.ndarray:
         return np.asarray(maps.upsample(map_HxW, (SIZE, SIZE), self._task.centres))
