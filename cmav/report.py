@@ -8,7 +8,7 @@ The page has whatever of these is in the run's folder, and leaves out the rest:
 | ------------------------------------------- | -------------------------------------------------------------- |
 | `summary.json`, `config.json`               | a sentence: what was asked, and how often the answer was right |
 | `curves.png`, `pretext_<split>_per_label.png`, `action_<split>_confusion.png` | pictures                     |
-| `localization_<split>.json`                 | a table with the rows of those who never listen, and a legend  |
+| `localization_<split>.json` and `.png`      | a table with the rows of those who never listen, and a picture |
 | `localized/NAME.METHOD.mp4` and `.png`      | overlays and contact sheets of `python -m cmav.localize`       |
 
 Pictures and videos are within the page, so that it can be sent to somebody as it is. Beyond 60 MB of them the page
@@ -49,7 +49,11 @@ def write(workdir: str, *, budget: int = BUDGET) -> epath.Path:
     """
     folder = epath.Path(workdir)
     media = Media(folder, budget)
-    sections = [*training.sections(folder, media), *overlays.sections(folder, media), *localization.sections(folder)]
+    sections = [
+        *training.sections(folder, media),
+        *overlays.sections(folder, media),
+        *localization.sections(folder, media),
+    ]
     if not sections:
         raise UserError(
             f"{folder} has nothing to report on: no summary.json, pictures, localization_<split>.json or localized/. "

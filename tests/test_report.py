@@ -127,6 +127,7 @@ WHOLE_RUN = {
     "curves.png": PNG + b"curves",
     "pretext_validation_per_label.png": PNG + b"labels",
     "localization_validation.json": localization(),
+    "localization_validation.png": PNG + b"maps",
     "localized/dog.cam.mp4": MP4 + b"cam",
     "localized/dog.attention.mp4": MP4 + b"attention",
     "localized/dog.cam.png": PNG + b"sheet",
@@ -158,7 +159,7 @@ def test_media_are_in_the_page_byte_for_byte(tmp_path):
         tag: [base64.b64decode(source.removeprefix(start), validate=True) for source in page.sources(tag)]
         for tag, start in prefix.items()
     }
-    assert decoded["img"] == [PNG + b"curves", PNG + b"labels", PNG + b"sheet"]
+    assert decoded["img"] == [PNG + kind for kind in (b"curves", b"labels", b"sheet", b"maps")]
     assert decoded["video"] == [MP4 + b"attention", MP4 + b"cam"]
     assert all(attrs["alt"] for tag, attrs in page.tags if tag == "img")
 
@@ -248,7 +249,14 @@ def test_heads(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["summary.json", "curves.png", "localization_validation.json", "localized/dog.cam.png"]
+    "name",
+    [
+        "summary.json",
+        "curves.png",
+        "localization_validation.json",
+        "localization_validation.png",
+        "localized/dog.cam.png",
+    ],
 )
 def test_one_part_alone_is_a_report(tmp_path, name):
     page = page_of(tmp_path, {name: WHOLE_RUN[name]})

@@ -9,6 +9,7 @@ from etils import epath
 from cmav.reporting import methods
 from cmav.reporting.files import interval, percent, read
 from cmav.reporting.localization_results import KINDS, Heads, Results, Row
+from cmav.reporting.media import Media
 from cmav.reporting.page import Section
 
 
@@ -78,6 +79,13 @@ COLUMNS = (
         "whatever moves.",
     ),
     Column(
+        "told_from_silent",
+        "told from silent",
+        True,
+        "of a sounding object and a silent one in the same clip, how often the sounding one is the brighter. By chance "
+        "it is half.",
+    ),
+    Column(
         "false_alarm_rate",
         "false alarms",
         False,
@@ -88,6 +96,15 @@ COLUMNS = (
 )
 
 
+_INTRODUCTION = (
+    "<p>The network was never told where a sound comes from. But one can ask what it learned, of each place in the "
+    "picture, how much it has to do with what is heard. The answer is a map, bright where the sound should be. There "
+    "are several ways to ask.</p>"
+)
+_SHOWN = (
+    "Some clips, always the same ones, and the map of each method around the middle of the clip. In white, where it is "
+    "known, what really sounds."
+)
 _WITHOUT_LISTENING = (
     "<p>The maps <em>without listening</em> know nothing of the video. They belong here because the field's rule takes "
     "the brighter half of a map for its answer, always half of the picture: even a disc in the middle covers many true "
@@ -97,17 +114,26 @@ _WITHOUT_LISTENING = (
 )
 
 
-def sections(folder: epath.Path) -> list[Section]:
-    """A section for each split on which a run's maps were judged."""
-    found = [read(path, Results.parse) for path in sorted(folder.glob("localization_*.json"))]
-    return [Section(f"Where the sound is: clips of the split “{one.split}”", _body(one)) for one in found]
+def sections(folder: epath.Path, media: Media) -> list[Section]:
+    """A section for each split on which a run's maps were judged or drawn."""
+    made = []
+    for stem in sorted({path.stem for path in folder.glob("localization_*.*")}):
+        split, blocks = stem.removeprefix("localization_"), [_INTRODUCTION]
+        table, picture = (folder / f"{stem}.{kind}" for kind in ("json", "png"))
+        if picture.exists():
+            blocks.append(f"<figure>{media.image(picture, _SHOWN)}<figcaption>{_SHOWN}</figcaption></figure>")
+        if table.exists():
+            results = read(table, Results.parse)
+            split = results.split
+            blocks.append(_numbers(results))
+        if len(blocks) > 1:
+            made.append(Section(f"Where the sound is: clips of the split “{split}”", "\n".join(blocks)))
+    return made
 
 
-def _body(results: Results) -> str:
+def _numbers(results: Results) -> str:
     blocks = [
-        "<p>The network was never told where a sound comes from. But one can ask what it learned, of each place in the "
-        "picture, how much it has to do with what is heard. The answer is a map, bright where the sound should be. "
-        f"Here maps are compared with the truth, in {results.clips} clips in which something that is seen sounds"
+        f"<p>The maps were compared with the truth in {results.clips} clips in which something that is seen sounds"
         f"{_without(results)}.</p>",
         _verdict(results),
         _table(results),

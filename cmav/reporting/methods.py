@@ -3,10 +3,12 @@
 from collections.abc import Iterable
 
 METHODS = {
+    "alignment": "how much each place speaks for the sound of its own moment, and against those of the clip's other "
+    "moments. What stays as it is while the sound changes speaks for nothing.",
+    "similarity": "how alike the network finds what is at a place and what is heard at the time.",
     "cam": "what each place in the picture adds to the network's answer “in sync”.",
     "attention": "how much each place draws the attention of the sound to its moment. The network has several "
     "attention heads, each with a map of its own; this is their combination.",
-    "similarity": "how alike the network finds what is at a place and what is heard at the time.",
 }
 
 

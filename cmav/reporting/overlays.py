@@ -17,10 +17,11 @@ _HOW_TO_READ = (
     "<p>The <strong>sheet</strong> shows one moment of each sixth of the video, at the top as it is and below with the "
     "map: always the moment that is lit most, whether the right place is lit or not.</p>"
 )
-_HEAT = "<p>With <em>cam</em> and <em>similarity</em> colours run from blue, a little, to red, most.</p>"
+_HEAT = "<p>Colours run from blue, a little, to red, most.</p>"
 _HEADS = (
-    "<p>With <em>attention</em> the colour says which head looks there (below the sheet), and the strength of the tint "
-    "how much the heads do together. The sheet's last row shows that alone, from blue, a little, to red, most.</p>"
+    "<p>With <em>attention</em> the colour of the video says which head looks there (below the sheet), and the "
+    "strength of the tint how much the heads do together. The sheet's last row shows that alone, from blue, a little, "
+    "to red, most.</p>"
 )
 
 
