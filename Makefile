@@ -5,17 +5,25 @@ DEMO := data/demo
 DEMO_VIDEOS := 320
 # Held out: one source, one beside an object that moves in silence, and two beside such.
 DEMO_SHOWN := FlashWhistle/v_FlashWhistle_g02_c01 HopBell/v_HopBell_g02_c01 KickBuzz/v_KickBuzz_g04_c01
+SCENES := data/scenes
+SCENES_VIDEOS := 160
 ACTIONS := data/actions
 ACTIONS_VIDEOS := 400
 
-.PHONY: demo actions test lint clean
+.PHONY: demo scenes actions test lint clean
 
 demo: $(DEMO)/shards/index-validation.npy  ## synthesize videos, build shards, pretrain, show what was learned
 	$(BIN)/python -m cmav.main --config=configs/demo.py
 	$(BIN)/python -m cmav.localize $(DEMO_SHOWN:%=$(DEMO)/videos/videos/%.mp4) --checkpoint runs/demo \
-	  --out runs/demo/localized --method alignment --stride 4 --size 48 --boxes $(DEMO)/videos/vggss.json
+	  --out runs/demo/localized --method alignment --stride 4 --size 48 --boxes $(DEMO)/videos
 	$(BIN)/python -m cmav.report --workdir runs/demo
 	@echo "Open runs/demo/report.html in a browser. All scalars: $(BIN)/tensorboard --logdir runs"
+
+scenes: $(SCENES)/shards/index-scenes.npy runs/demo/summary.json  ## where the demo's network finds up to three sources
+	$(BIN)/python -m cmav.evaluate --config=configs/demo.py --split=scenes --config.data.dir=$(SCENES)/shards \
+	  --config.evals.localization.boxes=$(SCENES)/videos/vggss.json \
+	  --config.evals.localization.scenes=$(SCENES)/videos
+	$(BIN)/python -m cmav.report --workdir runs/demo
 
 actions: $(ACTIONS)/shards/index-videos.npy runs/demo/summary.json  ## fine-tune the demo's network: accuracy by labels
 	$(BIN)/python -m cmav.experiments.label_budgets --config=configs/finetune_world.py --config.init.checkpoint=runs/demo
@@ -38,7 +46,15 @@ $(DEMO)/shards/index-validation.npy: $(DEMO)/videos/manifest.csv
 runs/demo/summary.json: | $(DEMO)/shards/index-validation.npy
 	$(BIN)/python -m cmav.main --config=configs/demo.py
 
-# Another seed than the demo's: pretraining has seen none of these videos.
+# Other seeds than the demo's: pretraining has seen none of these videos.
+$(SCENES)/videos/manifest.csv: | .venv/installed
+	$(BIN)/python data_prep/synthesize_videos.py --out $(SCENES)/videos --num_videos $(SCENES_VIDEOS) --seed 2 \
+	  --num_sources 1-3 --distractors 0-1 --offscreen_share 0.3
+
+$(SCENES)/shards/index-scenes.npy: $(SCENES)/videos/manifest.csv
+	$(BIN)/python data_prep/build_tfrecords.py --videos $(SCENES)/videos/videos --split scenes --out $(SCENES)/shards \
+	  --size 48 --frame_rate 10 --sample_rate 8000
+
 $(ACTIONS)/videos/manifest.csv: | .venv/installed
 	$(BIN)/python data_prep/synthesize_videos.py --out $(ACTIONS)/videos --num_videos $(ACTIONS_VIDEOS) --seed 1
 
@@ -57,5 +73,5 @@ $(ACTIONS)/shards/index-videos.npy: $(ACTIONS)/videos/manifest.csv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $@
 
-clean:  ## remove the data and runs of the demo and of the actions
-	rm -rf $(DEMO) runs/demo $(ACTIONS) runs/label_budgets
+clean:  ## remove the data and runs of the demo, of the scenes and of the actions
+	rm -rf $(DEMO) runs/demo $(SCENES) $(ACTIONS) runs/label_budgets

@@ -21,7 +21,8 @@ Colours are relative to the whole video: it is lit from half of the 97th percent
 brightest from this percentile on. So they say where and when there is more of the sound than elsewhere in this video;
 between videos, and between methods, only the numbers of the .npz can be compared. Where nothing can be heard, and in a
 video without sound, nothing is lit. With --method attention the brightness is the heads' combination, and the colour
-says which heads. The sheet shows, of each sixth of the video, the instant that is lit most.
+says which heads. The sheet shows, of each sixth of the video, the instant that is lit most, and the video's middle
+where --boxes knows only this.
 
 `numpy.load` reads the .npz without pickle. N instants, A heads, H' and W' rows and columns of a map:
 
@@ -86,8 +87,8 @@ def localize(
       checkpoint: as `cmav.frozen.load` takes it; for `cam` of a pretraining run.
       out: folder for the files; local. Those of the same names are replaced.
       method: one of `METHODS`.
-      boxes: where the sound really is, as `cmav.evals.boxes.read` reads it; drawn in white over the videos that are
-        in it by their names.
+      boxes: where the sound really is, as `cmav.localization.known_boxes.read` reads it; drawn over the videos that are
+        in it by their names. Those of a synthetic world move, others are drawn around the video's middle.
       batch_size: windows that the network sees at a time.
       size: width and height to which the network's pictures are brought, in pixels; None: as much larger than the
         crop of its training as 256 is than 224. Best is what its shards were built with.
@@ -98,8 +99,7 @@ def localize(
       UserError: where videos, checkpoint or boxes are not there, or the network is not one for the method.
     """
     from cmav import frozen  # It takes seconds, for which --help should not wait.
-    from cmav.evals.boxes import read
-    from cmav.localization import localized_video
+    from cmav.localization import known_boxes, localized_video
     from cmav.localization.sound_maps import Localizer
     from data_prep.media import RejectedError
 
@@ -108,8 +108,8 @@ def localize(
     if "://" in out:
         raise UserError(f"--out={out} must be a local folder.")
     names = _names(videos)
-    truths = {truth.file: truth.boxes_Kx4 for truth in read(boxes).truths} if boxes else {}
-    if boxes and not truths.keys() & set(names.values()):
+    known = known_boxes.read(boxes) if boxes else {}
+    if boxes and not known.keys() & set(names.values()):
         logging.warning("--boxes=%s has none of these videos (such as %r)", boxes, next(iter(names.values())))
     network = frozen.load_avs(checkpoint, with_head=method == "cam")
     size = size or round(network.task.data_config.crop_size * 256 / 224)
@@ -122,7 +122,7 @@ def localize(
     for path, name in names.items():
         paths = tuple(os.path.join(out, f"{name}.{method}.{kind}") for kind in ("mp4", "png", "npz"))
         try:
-            note = localized_video.write(path, localizer, paths, made_with, truths.get(name, ()))
+            note = localized_video.write(path, localizer, paths, made_with, known.get(name))
         except RejectedError as error:
             result.failures[path] = str(error)
         except UserError:
@@ -165,7 +165,12 @@ def _define_flags() -> None:
     flags.DEFINE_string("checkpoint", None, "Folder of a run, one of its folders checkpoints/<step>, or newest.")
     flags.DEFINE_string("out", None, "Folder for the overlays, the contact sheets and the maps.")
     flags.DEFINE_enum("method", "cam", METHODS, "What the map is: see cmav/models/maps.py.")
-    flags.DEFINE_string("boxes", None, "Where the sound really is, to be drawn: vggss.json, or a folder of XML.")
+    flags.DEFINE_string(
+        "boxes",
+        None,
+        "Where the sound really is, to be drawn: vggss.json or a folder of XML, known of a video's middle, or the "
+        "folder of a synthetic world, known of every frame.",
+    )
     flags.DEFINE_integer("batch_size", 4, "Windows that the network sees at a time.", lower_bound=1)
     flags.DEFINE_integer(
         "size",

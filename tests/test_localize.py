@@ -122,7 +122,8 @@ def test_maps_of_one_window_are_the_networks(network, tmp_path):
     rows, columns = maps.location_centres(task.model_config.video_layers, (SIZE, SIZE))
 
     def check(found, times, expected):
-        course = np.apply_along_axis(lambda values: np.interp(times, tokens, values), 0, expected)
+        # A window's first and last maps are left out: see heat.blend.
+        course = np.apply_along_axis(lambda values: np.interp(times, tokens[1:-1], values[1:-1]), 0, expected)
         assert np.abs(course).max() > 1e-4
         np.testing.assert_allclose(found, course, atol=1e-4 * np.abs(course).max())
 

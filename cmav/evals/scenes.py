@@ -1,4 +1,4 @@
-"""What is silent, and what sounds from off-screen: the truth about a synthetic world beside its sounding boxes.
+"""What is silent, what sounds from off-screen, and how things move: the truth about a synthetic world beside its boxes.
 
 A network that shows where the sound is should light nothing where nothing in the picture sounds, nor an object that
 moves in silence. `data_prep/world_truth.py` writes what is read here.
@@ -30,10 +30,14 @@ class Scene:
       sound: where its sound comes from.
       distractors_Kx4: boxes of what is seen and does not sound, in the middle frame (that of `vggss.json`), float32
         x0, y0, x1, y1 from 0 to 1; there may be none.
+      sources_KxTx4: boxes of what is seen and sounds, in every frame.
+      frame_rate: frames per second.
     """
 
     sound: Sound
     distractors_Kx4: np.ndarray
+    sources_KxTx4: np.ndarray
+    frame_rate: float
 
 
 def read_scenes(folder: str) -> dict[str, Scene]:
@@ -61,9 +65,10 @@ def _scene(folder: epath.Path, entry: dict) -> Scene:
         sound = Sound.ON_SCREEN
     else:
         sound = Sound.OFF_SCREEN if any(actor["sounding"] for actor in actors) else Sound.SILENT
-    rows = [actor["box_row"] for actor in actors if actor["onscreen"] and not actor["sounding"]]
-    if not rows:
-        return Scene(sound, np.zeros((0, 4), np.float32))
+    seen = [actor for actor in actors if actor["onscreen"]]
+    silent = [actor["box_row"] for actor in seen if not actor["sounding"]]
+    sounding = [actor["box_row"] for actor in seen if actor["sounding"]]
     with (folder / "boxes" / f"{entry['file']}.npy").open("rb") as file:
         boxes_KxTx4 = np.load(file)
-    return Scene(sound, boxes_KxTx4[rows, entry["num_frames"] // 2])
+    middle = entry["num_frames"] // 2
+    return Scene(sound, boxes_KxTx4[silent, middle], boxes_KxTx4[sounding], float(entry["frame_rate"]))

@@ -3,13 +3,14 @@
 import contextlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 from tqdm import tqdm
 
 from cmav.localization import heat
 from cmav.localization.contact_sheet import Sample, save_sheet, shrunk
+from cmav.localization.known_boxes import KnownBoxes
 from cmav.localization.overlay_video import OverlayVideo, ShownFrames
 from cmav.localization.sound_maps import Localizer, SoundMaps
 
@@ -21,7 +22,7 @@ def write(
     localizer: Localizer,
     paths: tuple[str, str, str],
     made_with: Mapping[str, str | int],
-    boxes_Kx4: Sequence[np.ndarray],
+    known: KnownBoxes | None,
 ) -> str:
     """Writes the three files of a video. Returns what should be known of it, or an empty text.
 
@@ -30,7 +31,7 @@ def write(
       localizer: whose maps it is drawn with.
       paths: of the overlay, the contact sheet and the maps.
       made_with: method, run and step, and whatever else belongs into the file of the maps.
-      boxes_Kx4: where the sound really is, to be drawn; may be empty.
+      known: where the sound really is, to be drawn. Where it is known of the middle, the sheet shows this as well.
 
     Raises:
       RejectedError: where nothing of the video can be decoded.
@@ -40,8 +41,9 @@ def write(
     with contextlib.closing(ShownFrames(path)) as shown:
         with _progress(f"{name}: looking", shown.seconds) as tell:
             found = localizer.find(path, tell)
-        drawing = _Drawing(found, boxes_Kx4)
-        wanted, samples = deque(_liveliest(found)), []
+        # The header knows the length better: that of the maps is in steps of the frame rate that the network sees.
+        drawing = _Drawing(found, known, min(shown.seconds or found.times[-1], found.times[-1]))
+        wanted, samples = deque(drawing.sheet_instants()), []
         overlay = OverlayVideo(overlay_path, path, shown.zero, shown.rate, has_sound=found.has_audio)
         with overlay, _progress(f"{name}: drawing", found.times[-1]) as tell:
             for time, picture in shown:
@@ -58,6 +60,8 @@ def write(
         notes.insert(0, "nothing in it speaks for a sound: nothing is lit")
     note = "; ".join(filter(None, notes))
     title = f"{name}: {made_with['method']}, step {made_with['step']} of {made_with['run']}"
+    if known and known.is_of_middle:
+        title += f"; the truth is known at {drawing.middle:.1f} s"
     save_sheet(sheet_path, samples, f"{title}\n{note}" if note else title, num_heads=drawing.num_heads)
     found.save(maps_path, full=drawing.full, **made_with)
     return note
@@ -65,8 +69,10 @@ def write(
 
 def _liveliest(found: SoundMaps) -> list[float]:
     """For the sheet: of each of some equal parts of a video, the instant at which most speaks for the sound."""
-    most = found.maps.max(axis=(1, 2))[:-1]  # without the video's end, where there is no frame any more
-    parts = [part for part in np.array_split(np.arange(len(most)), SHEET_FRAMES) if part.size]
+    most = found.maps.max(axis=(1, 2))
+    # Not a video's first and last instants: their maps are those of a little later and earlier.
+    instants = np.arange(len(most))[1:-1] if len(most) > 2 else np.arange(1)
+    parts = [part for part in np.array_split(instants, SHEET_FRAMES) if part.size]
     return [float(found.times[part[most[part].argmax()]]) for part in parts]
 
 
@@ -75,16 +81,19 @@ class _Drawing:
 
     Attributes:
       full: the value that is shown brightest.
+      middle: of the video, in seconds.
       num_heads: of the maps; 0 where the method has none.
     """
 
-    def __init__(self, found: SoundMaps, boxes_Kx4: Sequence[np.ndarray]):
-        self._found, self._boxes = found, boxes_Kx4
+    def __init__(self, found: SoundMaps, known: KnownBoxes | None, seconds: float):
+        """Of the maps, the boxes and the length of a video."""
+        self._found, self._known = found, known
         self.full = heat.full(found.maps)
+        self.middle = float(seconds) / 2
         self.num_heads = 0 if found.heads is None else found.heads.shape[1]
 
     def overlay(self, picture_HxWx3: np.ndarray, seconds: float) -> np.ndarray:
-        """A picture with the map of its instant, in the heads' colours where there are heads, and the boxes."""
+        """A picture with the map of its instant, in the heads' colours where there are heads, and with the boxes."""
         size = picture_HxWx3.shape[:2]
         small_map, small_heads = self._found.at(seconds)
         map_HxW = self._found.enlarged(small_map, size)
@@ -93,7 +102,15 @@ class _Drawing:
         else:
             colours_3xHxW = self._found.enlarged(heat.mix_heads(small_heads), size)
             picture = heat.paint(picture_HxWx3, map_HxW, self.full, colours_3xHxW.transpose(1, 2, 0))
-        return heat.draw_boxes(picture, self._boxes) if len(self._boxes) else picture
+        return heat.draw_boxes(picture, self._known.at(seconds, self.middle)) if self._known else picture
+
+    def sheet_instants(self) -> list[float]:
+        """Those at which most speaks for the sound; with boxes of the middle, this in place of those close to it."""
+        liveliest = _liveliest(self._found)
+        if not (self._known and self._known.is_of_middle):
+            return liveliest
+        far = (seconds for seconds in liveliest if not len(self._known.at(seconds, self.middle)))
+        return sorted([self.middle, *far])
 
     def sample(self, picture_HxWx3: np.ndarray, seconds: float) -> Sample:
         """A column of the contact sheet."""

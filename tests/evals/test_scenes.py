@@ -36,6 +36,9 @@ def test_scenes_are_those_of_the_world(world, folder):
         boxes = world_truth.scene_boxes(world, planned)[:, world.num_frames // 2]
         silent = [box for actor, box in zip(planned.onscreen, boxes, strict=True) if not actor.sounding]
         np.testing.assert_array_equal(scene.distractors_Kx4, np.reshape(silent, (-1, 4)))
+        tracks = world_truth.scene_boxes(world, planned)[[actor.sounding for actor in planned.onscreen]]
+        np.testing.assert_array_equal(scene.sources_KxTx4, tracks)
+        assert scene.frame_rate == float(world.frame_rate)
         is_seen = len(silent) < len(planned.onscreen)
         assert scene.sound == (Sound.ON_SCREEN if is_seen else Sound.OFF_SCREEN)
     assert {scene.sound for scene in found.values()} == {Sound.ON_SCREEN, Sound.OFF_SCREEN}

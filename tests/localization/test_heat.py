@@ -3,7 +3,7 @@ import pytest
 
 from cmav.localization import heat
 
-TOKENS = np.array([-0.1, 0.5, 1.2, 2.1])  # of a window of 2 s; the outer ones lie outside of it
+TOKENS = np.array([-0.4, -0.1, 0.5, 1.2, 2.1, 2.3])  # of a window of 2 s; the outer ones lie outside of it
 SPANS = [(0.0, 2.0), (1.0, 3.0), (1.6, 3.6)]  # the last was moved inwards
 
 
@@ -21,7 +21,8 @@ def slow_blend(maps, instants):
         for y in range(2):
             for x in range(3):
                 found = [
-                    np.interp(instant - start, TOKENS, m[:, y, x]) for m, (start, _) in zip(maps, SPANS, strict=True)
+                    np.interp(instant - start, TOKENS[1:-1], m[1:-1, y, x])
+                    for m, (start, _) in zip(maps, SPANS, strict=True)
                 ]
                 result[n, y, x] = np.dot(weights, found) / sum(weights)
     return result
@@ -43,6 +44,16 @@ def test_blend_has_no_seam():
     instants = np.linspace(0, 3.6, 50)
     found = heat.blend(courses, SPANS, TOKENS, instants)
     np.testing.assert_allclose(found[:, 1, 2], instants, atol=1e-5)
+
+
+def test_blend_leaves_a_windows_edges_out_if_it_can():
+    """What the outermost maps say has no say, but where there are no others."""
+    maps = np.ones((1, len(TOKENS), 2, 3))
+    maps[:, [0, -1]] = 100.0
+    instants = np.linspace(0, 2, 9)
+    np.testing.assert_allclose(heat.blend(maps, SPANS[:1], TOKENS, instants), 1.0)
+    few = heat.blend(maps[:, [0, 2, -1]], SPANS[:1], TOKENS[[0, 2, -1]], instants)
+    np.testing.assert_allclose(few[:, 0, 0], np.interp(instants, TOKENS[[0, 2, -1]], [100.0, 1.0, 100.0]), rtol=1e-6)
 
 
 def test_between_is_constant_outside_and_knows_a_single_map():
@@ -90,10 +101,15 @@ def test_each_head_has_its_colour():
 
 
 def test_boxes_are_outlines():
-    picture = np.zeros((20, 40, 3), np.uint8)
-    drawn = heat.draw_boxes(picture, np.array([[0.25, 0.5, 0.75, 1.0]]))[..., 0] == 255
-    expected = np.zeros((20, 40), bool)
-    expected[10:20, 10:30] = True
-    expected[11:19, 11:29] = False
+    """White, with black within, on whatever is there. A box may be too small for both, or overlap another."""
+    picture = np.full((20, 40, 3), 99, np.uint8)
+    drawn = heat.draw_boxes(picture, np.array([[0.25, 0.5, 0.75, 1.0], [0.1, 0.1, 0.13, 0.16]]))[..., 0]
+    expected = picture[..., 0].copy()
+    expected[10:20, 10:30] = 255
+    expected[11:19, 11:29] = 0
+    expected[12:18, 12:28] = 99
+    expected[2:3, 4:5] = 255
     np.testing.assert_array_equal(drawn, expected)
-    assert not picture.any()
+    assert (picture == 99).all()
+    nested = heat.draw_boxes(picture, np.array([[0.0, 0.0, 1.0, 1.0], [0.25, 0.5, 0.75, 0.9]]))[..., 0]
+    assert (nested[0] == 255).all() and nested[10, 20] == 255 and nested[11, 20] == 0 and nested[12, 20] == 99
