@@ -121,13 +121,15 @@ def test_a_split_without_a_run_is_named_before_anything_is_evaluated(data_dir, w
 
 
 class FeatureSum:
-    """Stands for an evaluator that looks at features: tells which backbone it was given."""
+    """Stands for an evaluator that looks at features: tells which backbone it was given, and of which step."""
 
     def __init__(self, config, data, task, mesh, split):
         pass
 
     def run(self, state):
         yield "sum", digest(state.params["backbone"])
+        yield "step", int(state.step)
+        yield "picture", np.zeros((4, 4, 3), np.uint8)
 
     def write_report(self, folder):
         return []
@@ -148,7 +150,15 @@ def test_a_network_that_never_was_fine_tuned(data_dir, run, tmp_path, monkeypatc
 
     config.evals = {"features": dict(type="probe")}
     metrics = evaluate.evaluate(config, fresh)
-    assert metrics == {"step": 0, "features/sum": pytest.approx(digest(state.params["backbone"]), rel=1e-6)}
+    expected = pytest.approx(digest(state.params["backbone"]), rel=1e-6)
+    assert metrics == {"step": 0, "features/sum": expected, "features/step": 0}
     assert (fresh / "eval_test1_0.json").exists()
     with pytest.raises(UserError, match="step 7"):
         evaluate.evaluate(config, fresh, step=7)
+
+
+def test_evaluators_see_the_step_of_the_checkpoint_and_their_pictures_are_no_metrics(data_dir, workdir, monkeypatch):
+    monkeypatch.setitem(evals.EVALUATORS, "action", FeatureSum)
+    metrics = evaluate.evaluate(another_network(data_dir), epath.Path(workdir / "split1"))
+    assert metrics["step"] == metrics["action/step"] == STEPS
+    assert "action/picture" not in metrics

@@ -1,5 +1,6 @@
 """The trainer, in this process: steps, resuming, stopping, errors, and that what it trains learns."""
 
+import io
 import json
 import os
 import signal
@@ -7,7 +8,11 @@ import signal
 import jax
 import numpy as np
 import pytest
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util import tensor_util
 
+from cmav import config as cmav_config
 from cmav import evaluate, phases, summary, train
 from cmav.checkpoint import Checkpoints
 from cmav.data import pipeline
@@ -74,6 +79,29 @@ def test_a_run_leaves_what_one_needs(config, tmp_path):
     assert 0 <= low <= numbers["avs_accuracy"] <= high <= 1
     for picture in ("curves.png", "pretext_validation_per_label.png"):
         assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_pictures_of_where_the_sound_is_on_their_own_schedule(config, tmp_path):
+    with config.unlocked():
+        config.evals.localization = cmav_config.get_default("avs").evals.localization
+    settings = config.evals.localization
+    settings.every, settings.methods, settings.pictures, settings.batch_size = 2, ("alignment",), 2, 4
+    one_phase(config, 3)
+    train.train(config, str(tmp_path))
+    events = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0})
+    events.Reload()
+    assert events.SummaryMetadata("localization/maps").plugin_data.plugin_name == "images"
+    pictures = events.Tensors("localization/maps")
+    assert [picture.step for picture in pictures] == [2, 3]
+    width, height, *encoded = tensor_util.make_ndarray(pictures[-1].tensor_proto)
+    shown = np.asarray(Image.open(io.BytesIO(encoded[0])))
+    assert shown.shape == (int(height), int(width), 3) and shown.std() > 10
+    saved = np.asarray(Image.open(tmp_path / "localization_validation.png").convert("RGB"))
+    np.testing.assert_array_equal(saved, shown)
+    curves = summary.read_scalars(tmp_path)
+    assert curves["pretext/avs_accuracy"][0] == [3] and "localization/maps" not in curves
+    assert json.loads((tmp_path / "summary.json").read_text())["steps"] == 3
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_folder_of_training_clips_is_enough(config, tmp_path, caplog):

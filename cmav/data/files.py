@@ -16,10 +16,9 @@ def file_of(clip_id: str) -> str:
 
 def number_of_file(clip_id: tf.Tensor, files: Sequence[str]) -> tf.Tensor:
     """The place of a clip's video in a list of names, int64 []; -1 where it is not there. In a TensorFlow function."""
-    keys = tf.constant(files, tf.string)
-    table = tf.lookup.KeyValueTensorInitializer(keys, tf.range(len(files), dtype=tf.int64))
     file = tf.strings.regex_replace(clip_id, "_[^_]*$", "")
-    return tf.lookup.StaticHashTable(table, default_value=-1).lookup(file)
+    places = tf.where(tf.constant(files, tf.string) == file)[:, 0]
+    return tf.concat([[-1], places], axis=0)[-1]
 
 
 def read_middle(index: SplitIndex, record: int) -> tuple[str, np.ndarray]:

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from cmav.data import checks, index
 from cmav.data.clip_shape import ClipShape
@@ -88,3 +89,14 @@ def test_sounds_without_pictures_are_for_the_ear(tmp_path):
     checks.check_dataset(split, ClipShape(0.5, 10.0, 10.0, 500), None)
     with pytest.raises(index.DatasetError, match="audio_only"):
         checks.check_dataset(split, ClipShape(0.5, 10.0, 10.0, 500), SIZE)
+
+
+def test_side_of_the_frames(split, tmp_path):
+    fake_clips.flip_a_byte(split, 0)
+    assert checks.frame_side(split) == SIZE
+    clip = fake_clips.make_clip(0, **CLIP)
+    wide = tf.io.encode_jpeg(np.zeros((SIZE, SIZE + 8, 3), np.uint8)).numpy()
+    for name, frames in (("wide", [wide] * 10), ("sounds", ())):
+        other = fake_clips.write_clips(tmp_path, name, [dataclasses.replace(clip, frames=frames)], num_shards=1)
+        with pytest.raises(index.DatasetError, match=rf"split '{name}'.*no square frames.*--verify"):
+            checks.frame_side(other)

@@ -1,0 +1,116 @@
+"""What the network sees and hears of a record, and that it finds nothing in silence."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cmav.data import schema
+from cmav.data.pipeline import make_loader
+from cmav.localization.listening import HEADS, Listening, find_maps
+from cmav.models import maps
+from cmav.tasks import make_task
+from tests import fake_clips, tiny_config
+from tests.models import fake_variables
+
+RATE, SAMPLE_RATE, SIZE = 10, 1000, tiny_config.CLIPS["size"]
+NUM_SAMPLES = 2000  # of a clip of 2 s
+
+
+def listening(frame_rate=10.0, **options):
+    config = tiny_config.get_config()
+    return Listening.of(make_task(config, dict(frame_rate=frame_rate)), size=SIZE, **options)
+
+
+def numbered_clip(number, num_frames, has_audio=True):
+    """A clip whose frames are numbered by their grey, and whose samples count up."""
+    pictures = [np.full((SIZE, SIZE, 3), 5 * frame, np.uint8) for frame in range(num_frames)]
+    audio = np.arange(num_frames * SAMPLE_RATE // RATE, dtype=np.int16)[:, None] * np.array([1, -1], np.int16)
+    return dataclasses.replace(
+        fake_clips.make_clip(number, **tiny_config.CLIPS),
+        frames=[tf.io.encode_jpeg(picture, quality=100).numpy() for picture in pictures],
+        audio=audio * has_audio,
+        has_audio=has_audio,
+    )
+
+
+def example_of(task, clip):
+    record = schema.parse(tf.constant(schema.encode(clip)))
+    example = task.make_example(record, tf.constant([1, 2]), tf.constant(0), train=False)
+    return {key: x.numpy() for key, x in example.items()}
+
+
+def assert_frames(video, numbers):
+    assert video.shape == (len(numbers), SIZE, SIZE, 3)
+    np.testing.assert_allclose(video, np.broadcast_to(5 * np.reshape(numbers, (-1, 1, 1, 1)), video.shape), atol=1)
+
+
+@pytest.mark.parametrize(("num_frames", "first"), [(50, 15), (20, 0), (37, 9)])
+def test_the_middle_of_a_record_and_its_own_sound(num_frames, first):
+    example = example_of(listening(), numbered_clip(0, num_frames))
+    assert_frames(example["video"], np.arange(first, first + 20))
+    ramp = first * SAMPLE_RATE // RATE + np.arange(NUM_SAMPLES)
+    np.testing.assert_array_equal(example["audio"], np.stack([ramp, -ramp], axis=-1)[None])
+
+
+def test_the_middle_at_half_the_rate():
+    example = example_of(listening(frame_rate=5.0), numbered_clip(0, 50))
+    assert_frames(example["video"], np.arange(15, 35, 2))
+    assert example["audio"][0, [0, -1], 0].tolist() == [1500, 3499]
+
+
+def test_a_short_record_is_looped_with_its_sound():
+    example = example_of(listening(), numbered_clip(0, 13))
+    assert_frames(example["video"], np.arange(20) % 13)
+    np.testing.assert_array_equal(example["audio"][0, :, 0], np.arange(NUM_SAMPLES) % 1300)
+
+
+def test_whole_pictures():
+    clip = fake_clips.make_clip(3, **tiny_config.CLIPS)
+    frames = [tf.io.decode_jpeg(frame) for frame in clip.frames[15:35]]
+    np.testing.assert_array_equal(example_of(listening(), clip)["video"], np.stack(frames))
+
+
+def test_short_and_silent_records_are_usable(tmp_path):
+    clips = [numbered_clip(0, 50), numbered_clip(1, 8), numbered_clip(2, 30, has_audio=False)]
+    split = fake_clips.write_clips(tmp_path, "train", clips)
+    assert listening().usable_records(split, train=False).tolist() == [0, 1, 2]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """Maps of three clips, the second of them silent, by a network with drawn weights; the task, and its outputs."""
+    split = fake_clips.write_dataset(tmp_path_factory.mktemp("clips"), "train", 3, silent=[1], **tiny_config.CLIPS)
+    task = listening(stride=4)
+    (batch,) = make_loader(split, task, task.data_config, train=False).eval_batches(seed=0, batch_size=3)
+    variables = fake_variables.draw(jax.eval_shape(task.init, jax.random.key(0)))
+    find = jax.jit(functools.partial(find_maps, task=task, methods=tuple(maps.METHODS)))
+    return task, find(variables, batch)
+
+
+def test_maps_of_every_moment_at_the_places_that_the_task_names(found):
+    task, by_method = found
+    rows, columns = task.centres
+    assert task.stride == 4 and len(rows) == len(columns) == 5
+    assert np.diff(rows) == pytest.approx(4 / SIZE)
+    assert by_method.keys() == {*maps.METHODS, HEADS}
+    shape = (3, len(task.token_times), 5, 5)
+    assert all(by_method[method].shape == shape for method in maps.METHODS)
+    assert by_method[HEADS].shape == (*shape[:2], 4, 5, 5)
+    assert task.token_times[1] - task.token_times[0] == pytest.approx(0.2)
+
+
+def test_nothing_is_found_in_silence(found):
+    _, by_method = found
+    for method, x in by_method.items():
+        assert not np.any(x[1]), method
+        assert all(np.any(x[clip]) for clip in (0, 2)), method
+
+
+def test_the_heads_are_those_that_make_the_attention(found):
+    _, by_method = found
+    combined = np.maximum(by_method[HEADS], 0).mean(axis=2)
+    np.testing.assert_allclose(by_method["attention"], combined, atol=1e-6)
