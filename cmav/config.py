@@ -147,7 +147,7 @@ def _avs_defaults(config: ConfigDict) -> None:
     config.evals.localization = ConfigDict()
     config.evals.localization.type = "localization"
     config.evals.localization.every = 10_000  # steps; the last step always
-    config.evals.localization.batch_size = 8
+    config.evals.localization.batch_size = 4  # clips; rounded up to what divides over the devices
     config.evals.localization.methods = ("cam", "attention")  # of cmav.models.maps.METHODS
     config.evals.localization.stride = 0  # pixels between a map's places, for finer maps; 0: the network's own
     config.evals.localization.pictures = 4  # clips to draw for TensorBoard

@@ -147,7 +147,8 @@ class LocalizationEvaluator:
         loader = Loader(
             self._index, self._make_example, records, data.max_bad_fraction, data.num_threads, data.prefetch_batches
         )
-        found = collect(self._answer, variables, loader, self._mesh, batch_size=self._config.batch_size)
+        batch_size = -(-self._config.batch_size // self._mesh.size) * self._mesh.size
+        found = collect(self._answer, variables, loader, self._mesh, batch_size=batch_size)
         return {name: x[:, 0] for name, x in found.items()}  # A record has a single view.
 
     def _make_example(self, record: Mapping[str, Any], seed: Any, view: Any) -> dict[str, Any]:
@@ -164,7 +165,7 @@ class LocalizationEvaluator:
         numbers = np.where(found["mask"] > 0, found["file"], -1)
         known, counts = np.unique(numbers[numbers >= 0], return_counts=True)
         if (cut := known[counts > 1]).size:
-            logging.warning("%d videos of %r were cut into clips, of which boxes say nothing", cut.size, self._split)
+            logging.warning("left out, for boxes are of whole videos: %d in %r that were cut", cut.size, self._split)
             numbers[np.isin(numbers, cut)] = -1
         truths = list(self._truths.values())
         seen, unseen = np.flatnonzero((numbers >= 0) & (numbers < len(truths))), np.flatnonzero(numbers >= len(truths))
