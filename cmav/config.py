@@ -138,7 +138,7 @@ def get_default(task: str = "avs") -> ConfigDict:
 
 def _avs_defaults(config: ConfigDict) -> None:
     config.evals.pretext = ConfigDict()
-    config.evals.pretext.type = "pretext"  # a name in cmav.evals.EVALUATORS
+    config.evals.pretext.type = "pretext"  # a name in cmav.evals.evaluators.EVALUATORS
     config.evals.pretext.every = 10_000  # steps; the last step always
     config.evals.pretext.batch_size = 32
     config.evals.pretext.pairs_per_clip = 1

@@ -44,7 +44,7 @@ def evaluate(
       UserError: where there is no such run, checkpoint or split, or the checkpoint is of another network.
     """
     from cmav import pretrained
-    from cmav.evals import ask, make_evaluators
+    from cmav.evals.evaluators import ask, make_evaluators
     from cmav.phases import phase_of
     from cmav.tasks import make_task
 
@@ -106,7 +106,7 @@ def check_there_is_something(config: ConfigDict, workdir: epath.Path, whose: str
       UserError: where there is nothing to evaluate.
     """
     from cmav import pretrained
-    from cmav.evals import FEATURE_EVALUATORS
+    from cmav.evals.evaluators import FEATURE_EVALUATORS
 
     if pretrained.has_checkpoints(str(workdir)):
         return

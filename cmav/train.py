@@ -27,7 +27,7 @@ from cmav.checkpoint import Checkpoints
 from cmav.data.index import SplitIndex, list_splits
 from cmav.data.pipeline import make_loader
 from cmav.errors import UserError
-from cmav.evals import Evaluator, ask, list_panels, make_evaluators
+from cmav.evals.evaluators import Evaluator, ask, list_panels, make_evaluators
 from cmav.optim import make_optimizer, make_schedule
 from cmav.phases import Phase, list_phases
 from cmav.progress import Progress

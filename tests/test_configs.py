@@ -7,7 +7,7 @@ import re
 import pytest
 
 from cmav import config as cmav_config
-from cmav.evals import EVALUATORS
+from cmav.evals.evaluators import EVALUATORS
 from cmav.optim import make_optimizer, make_schedule
 from cmav.tasks import make_task
 

@@ -9,8 +9,9 @@ import pytest
 from etils import epath
 
 from cmav import config as cmav_config
-from cmav import evals, evaluate, splits, summary, train
+from cmav import evaluate, splits, summary, train
 from cmav.errors import UserError
+from cmav.evals import evaluators
 from cmav.tasks import make_task
 from tests import fake_clips, tiny_config
 
@@ -87,7 +88,7 @@ def test_the_command_line_counts_for_more_than_the_run(data_dir, workdir):
 
 def test_every_curve_that_is_to_be_drawn_is_there(data_dir, workdir):
     config = make_config(data_dir)
-    panels = evals.list_panels(config, make_task(config, config.phases[0]))
+    panels = evaluators.list_panels(config, make_task(config, config.phases[0]))
     curves = summary.read_scalars(workdir / "split1")
     assert len(panels) == 2
     for panel in panels:
@@ -140,7 +141,7 @@ def digest(tree):
 
 
 def test_a_network_that_never_was_fine_tuned(data_dir, run, tmp_path, monkeypatch):
-    monkeypatch.setitem(evals.EVALUATORS, "probe", FeatureSum)
+    monkeypatch.setitem(evaluators.EVALUATORS, "probe", FeatureSum)
     workdir, state = run
     config = another_network(data_dir)
     config.init.checkpoint = str(workdir / "split1")
@@ -158,7 +159,7 @@ def test_a_network_that_never_was_fine_tuned(data_dir, run, tmp_path, monkeypatc
 
 
 def test_evaluators_see_the_step_of_the_checkpoint_and_their_pictures_are_no_metrics(data_dir, workdir, monkeypatch):
-    monkeypatch.setitem(evals.EVALUATORS, "action", FeatureSum)
+    monkeypatch.setitem(evaluators.EVALUATORS, "action", FeatureSum)
     metrics = evaluate.evaluate(another_network(data_dir), epath.Path(workdir / "split1"))
     assert metrics["step"] == metrics["action/step"] == STEPS
     assert "action/picture" not in metrics

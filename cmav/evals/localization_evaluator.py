@@ -8,7 +8,7 @@ with a weight that falls from 1 in its middle, the instant of the boxes, to 0 at
 import dataclasses
 import functools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -184,7 +184,7 @@ class LocalizationEvaluator:
             scores[method] = dataclasses.replace(localization.score(enlarged, truths), false_alarms=alarms)
         heads = []
         if HEADS in found:
-            by_head = ([self._enlarge(head) for head in found[HEADS][row]] for row in seen)
+            by_head = (map(self._enlarge, found[HEADS][row]) for row in seen)
             heads = count_sources(scores["attention"], by_head, truths)
         return Judgement(scores, heads, len(unseen))
 
@@ -208,7 +208,7 @@ class LocalizationEvaluator:
 
 
 def count_sources(
-    combined: Scores, heads: Iterator[Sequence[np.ndarray]], truths: Sequence[Truth]
+    combined: Scores, heads: Iterable[Iterable[np.ndarray]], truths: Sequence[Truth]
 ) -> list[dict[str, float]]:
     """How many of the sources of a clip the heads find, for clips with two and more.
 

@@ -105,7 +105,7 @@ def run_config(base: ConfigDict, method: str, budget: str, run: int) -> ConfigDi
 
 def top1_of(config: ConfigDict, workdir: epath.Path, overrides: Mapping[str, Any]) -> float:
     """Makes one run, or reads what it came to."""
-    from cmav.evals import FEATURE_EVALUATORS
+    from cmav.evals.evaluators import FEATURE_EVALUATORS
     from cmav.evaluate import evaluate
     from cmav.finetune import finetune
 

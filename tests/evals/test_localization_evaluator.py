@@ -21,8 +21,9 @@ from sklearn import metrics as sk
 from cmav import config as cmav_config
 from cmav import distributed
 from cmav.errors import UserError
-from cmav.evals import localization, localization_evaluator, localization_pictures, make_evaluators
+from cmav.evals import localization, localization_evaluator, localization_pictures
 from cmav.evals.boxes import SIZE, Truth
+from cmav.evals.evaluators import make_evaluators
 from cmav.evals.localization_pictures import Example
 from cmav.localization.listening import HEADS, Listening, find_maps
 from cmav.models import maps
@@ -144,7 +145,7 @@ def test_numbers_are_those_of_each_records_maps_and_its_own_boxes(config, make, 
     config.evals.localization.batch_size = batch_size
     evaluator = make(config)
     values = dict(evaluator.run(STATE))
-    assert "1 videos of 'validation' were cut into clips" in caplog.text
+    assert "1 in 'validation' that were cut" in caplog.text
 
     truths = expected_truths(folder)
     names = ("pixel_ap", "ciou50", "auc", "source_recall", "distractor_recall", "told_from_silent", "false_alarm_rate")

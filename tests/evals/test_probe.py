@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from cmav import distributed, features
 from cmav.errors import UserError
-from cmav.evals import EVALUATORS, make_evaluators
+from cmav.evals.evaluators import EVALUATORS, make_evaluators
 from cmav.evals.svm import Features, LinearProbe
 from cmav.tasks import make_task
 from tests import fake_clips, tiny_config

@@ -1,0 +1,75 @@
+"""Evaluators. Each is built from `config.evals.<name>`, has a schedule of its own, and yields (metric name, value).
+
+A value is a number, or a picture for TensorBoard: uint8 [height, width, 3]. The last partial
+batch is padded and carries `mask`; padding never changes a metric.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+from etils import epath
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from cmav.errors import UserError
+from cmav.evals import action, figures, pretext
+from cmav.evals.action import ActionEvaluator
+from cmav.evals.localization_evaluator import LocalizationEvaluator
+from cmav.evals.pretext import PretextEvaluator
+from cmav.evals.probe import ProbeEvaluator
+from cmav.tasks import Task
+
+
+class Evaluator(Protocol):
+    def run(self, state: Any) -> Iterator[tuple[str, float | np.ndarray]]:
+        """Yields (metric name, value) of a `cmav.train.TrainState`. Called by all processes together."""
+
+    def write_report(self, folder: epath.Path) -> list[epath.Path]:
+        """Writes tables and pictures of the last `run`; returns their paths."""
+
+
+EVALUATORS = {
+    "pretext": PretextEvaluator,
+    "localization": LocalizationEvaluator,
+    "action": ActionEvaluator,
+    "probe": ProbeEvaluator,
+}
+
+# Those that look at features, not at what the head says: they can judge a network whose head was never trained.
+FEATURE_EVALUATORS = frozenset({"probe"})
+
+# What to draw of a run, from its task; of the evaluators whose metrics training is after.
+_PANELS = {"pretext": pretext.panels, "action": action.panels}
+
+
+def make_evaluators(config: ConfigDict, task: Task, mesh: Mesh, split: str | None = None) -> dict[str, Evaluator]:
+    """Makes every evaluator of `config.evals`, by name. `split` replaces `config.data.eval_split`.
+
+    Raises:
+      UserError: for a type that is not in `EVALUATORS`, or a split that is not there.
+    """
+    evaluators = {}
+    for name, settings in config.evals.items():
+        if settings.type not in EVALUATORS:
+            raise UserError(f"config.evals.{name}.type={settings.type!r}: choose one of {', '.join(EVALUATORS)}.")
+        evaluators[name] = EVALUATORS[settings.type](settings, config.data, task, mesh, split or config.data.eval_split)
+    return evaluators
+
+
+def ask(name: str, evaluator: Evaluator, state: Any) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Runs an evaluator. Returns its numbers and its pictures, named `<name>/<metric>`."""
+    values = {f"{name}/{key}": value for key, value in evaluator.run(state)}
+    pictures = {key: value for key, value in values.items() if isinstance(value, np.ndarray)}
+    return {key: value for key, value in values.items() if key not in pictures}, pictures
+
+
+def list_panels(config: ConfigDict, task: Task) -> list[figures.Panel]:
+    """The curves that tell a run's story, by the names of its scalars in TensorBoard: `train/…`, `<evaluator>/…`."""
+    return [
+        dataclasses.replace(panel, train=f"train/{panel.train}", held_out=f"{name}/{panel.held_out}")
+        for name, settings in config.evals.items()
+        if settings.type in _PANELS
+        for panel in _PANELS[settings.type](task)
+    ]
