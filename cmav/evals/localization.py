@@ -92,6 +92,34 @@ def count_told_apart(found_HxS: np.ndarray) -> int:
     return int(np.count_nonzero(csgraph.maximum_bipartite_matching(csr_array(found_HxS)) >= 0))
 
 
+def count_sources(
+    combined: Scores, heads: Iterable[Iterable[np.ndarray]], truths: Sequence[Truth]
+) -> list[dict[str, float]]:
+    """How many of the sources of a clip the heads find, for clips with two and more.
+
+    Args:
+      combined: of the heads' combination.
+      heads: of each clip, a map of each head, [height, width].
+      truths: of the clips.
+
+    Returns:
+      A dict for each number of `sources`, ascending: the number of `clips`, and how many sources on average are found
+      by the `combined` map, `by_any_head`, and `told_apart`: each by a head of its own.
+    """
+    counts: dict[int, list[tuple[int, int, int]]] = {}
+    for row, of_heads, truth in zip(combined.rows, heads, truths, strict=True):
+        if len(row.found) < 2:
+            continue
+        found_HxS = np.stack([find_sources(head, truth) for head in of_heads])
+        numbers = sum(row.found), int(found_HxS.any(axis=0).sum()), count_told_apart(found_HxS)
+        counts.setdefault(len(row.found), []).append(numbers)
+    keys = ("combined", "by_any_head", "told_apart")
+    return [
+        {"sources": sources, "clips": len(some), **dict(zip(keys, np.mean(some, axis=0).tolist(), strict=True))}
+        for sources, some in sorted(counts.items())
+    ]
+
+
 def _find(ranking: Ranking, truth: Truth, boxes_Kx4: np.ndarray) -> np.ndarray:
     """By the rule of `find_sources`, any boxes: bool [boxes]."""
     lit = ranking.brightest(np.count_nonzero(truth.mask()))

@@ -8,7 +8,7 @@ with a weight that falls from 1 in its middle, the instant of the boxes, to 0 at
 import dataclasses
 import functools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -47,7 +47,7 @@ class Judgement:
     Attributes:
       scores: by method.
       heads: how the heads of "attention" share the sources of a clip: a dict for each number of sources from two on
-        (see `count_sources`). Empty where there is no such method, or no such clip.
+        (`localization.count_sources`). Empty where there is no such method, or no such clip.
       clips_without: number of the clips in which nothing that is seen sounds.
     """
 
@@ -185,7 +185,7 @@ class LocalizationEvaluator:
         heads = []
         if HEADS in found:
             by_head = (map(self._enlarge, found[HEADS][row]) for row in seen)
-            heads = count_sources(scores["attention"], by_head, truths)
+            heads = localization.count_sources(scores["attention"], by_head, truths)
         return Judgement(scores, heads, len(unseen))
 
     def _enlarge(self, map_HxW: np.ndarray) -> np.ndarray:
@@ -205,34 +205,6 @@ class LocalizationEvaluator:
             truth = self._truths.get(file)
             chosen.append((record, Example(file, picture, truth.boxes_Kx4 if truth else np.zeros((0, 4)), {})))
         return chosen
-
-
-def count_sources(
-    combined: Scores, heads: Iterable[Iterable[np.ndarray]], truths: Sequence[Truth]
-) -> list[dict[str, float]]:
-    """How many of the sources of a clip the heads find, for clips with two and more.
-
-    Args:
-      combined: of the heads' combination.
-      heads: of each clip, a map of each head, [height, width].
-      truths: of the clips.
-
-    Returns:
-      A dict for each number of `sources`, ascending: the number of `clips`, and how many sources on average are found
-      by the `combined` map, `by_any_head`, and `told_apart`: each by a head of its own.
-    """
-    counts: dict[int, list[tuple[int, int, int]]] = {}
-    for row, of_heads, truth in zip(combined.rows, heads, truths, strict=True):
-        if len(row.found) < 2:
-            continue
-        found_HxS = np.stack([localization.find_sources(head, truth) for head in of_heads])
-        numbers = sum(row.found), int(found_HxS.any(axis=0).sum()), localization.count_told_apart(found_HxS)
-        counts.setdefault(len(row.found), []).append(numbers)
-    keys = ("combined", "by_any_head", "told_apart")
-    return [
-        {"sources": sources, "clips": len(some), **dict(zip(keys, np.mean(some, axis=0).tolist(), strict=True))}
-        for sources, some in sorted(counts.items())
-    ]
 
 
 def _read_truths(boxes_path: str, scenes_folder: str) -> tuple[dict[str, Truth], list[str]]:

@@ -193,6 +193,40 @@ def test_table_has_what_is_known():
     assert second.split()[-4:] == ["-", "-", "-", "50.0"]
 
 
+LEFT, RIGHT, TOP = [0.0, 0.5, 0.2, 1.0], [0.8, 0.5, 1.0, 1.0], [0.4, 0.0, 0.6, 0.3]
+
+
+def lit(*some):
+    """A map that lights these boxes."""
+    return sum(Truth("", "", np.array([box])).mask() for box in some)
+
+
+def test_count_sources():
+    truths = [
+        Truth("two", "", np.array([LEFT, RIGHT])),
+        Truth("one", "", np.array([LEFT])),
+        Truth("three", "", np.array([LEFT, RIGHT, TOP])),
+        Truth("more", "", np.array([LEFT, TOP])),
+        Truth("votes", "", np.array([LEFT, LEFT]), votes=2),
+    ]
+    combined = localization.score([lit(LEFT), lit(LEFT), lit(LEFT, TOP), lit(RIGHT), lit(LEFT)], truths)
+    heads = iter(
+        [
+            [lit(LEFT), lit(RIGHT)],  # each its own
+            [lit(LEFT), lit(RIGHT)],
+            [lit(LEFT, RIGHT), lit(LEFT)],  # two told apart of two found
+            [lit(LEFT, TOP), lit(RIGHT)],  # both by one head
+            [lit(LEFT), lit(RIGHT)],
+        ]
+    )
+    assert localization.count_sources(combined, heads, truths) == [
+        {"sources": 2, "clips": 2, "combined": 0.5, "by_any_head": 2.0, "told_apart": 1.5},
+        {"sources": 3, "clips": 1, "combined": 2.0, "by_any_head": 2.0, "told_apart": 2.0},
+    ]
+    alone = localization.score([lit(LEFT)], truths[1:2])
+    assert localization.count_sources(alone, iter([[lit(LEFT)]]), truths[1:2]) == []
+
+
 def test_command(tmp_path):
     path = tmp_path / "vggss.json"
     entries = [{"file": t.file, "class": "x", "bbox": t.boxes_Kx4.tolist()} for t in random_truths(3)]
