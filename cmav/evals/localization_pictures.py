@@ -12,6 +12,7 @@ from cmav.models import maps
 
 _SIDE = 192  # pixels that a frame has at least, so that the map over a small one is no mosaic
 _INCHES = 1.7  # of a frame
+_LONGEST_NAME = 34  # characters beside it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,9 +55,15 @@ def draw(examples: Sequence[Example], centres: tuple[np.ndarray, np.ndarray]) ->
         for axes, one in zip(axes_row, shown, strict=True):
             axes.imshow(heat.draw_boxes(one, example.boxes_Kx4))
             axes.set(xticks=[], yticks=[])
-        axes_row[0].set_ylabel(example.file, fontsize=6)
+        axes_row[0].set_ylabel(_short(example.file), fontsize=6)
     for axes, title in zip(grid[0], ["clip", *methods], strict=True):
         axes.set_title(title, fontsize=9)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _short(file: str) -> str:
+    """A name that fits beside a frame: without folders, its end where it is still too long."""
+    name = file.rpartition("/")[2]
+    return name if len(name) <= _LONGEST_NAME else f"…{name[-_LONGEST_NAME + 1 :]}"

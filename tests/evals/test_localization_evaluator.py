@@ -371,3 +371,13 @@ def test_a_picture_shows_each_map_over_its_clip():
     changed = change(boxes_Kx4=np.array([[0.2, 0.2, 0.8, 0.8]]))
     assert changed[height // 2 :, : width // 3].any() and changed[height // 2 :, -width // 3 :].any()
     assert not changed[: height // 2].any()
+
+
+def test_long_names_do_not_stick_out_of_a_picture():
+    long = Example("/folders/that/are/long/" + 30 * "name", np.zeros((8, 8, 3), np.uint8), np.zeros((0, 4)), {})
+    short = dataclasses.replace(long, file="…" + 33 * "x")
+    drawn = [localization_pictures.draw([one], (np.array([0.5]), np.array([0.5]))) for one in (long, short)]
+    assert drawn[0].shape == drawn[1].shape
+    for picture in drawn:  # Above and below the frame, where a name that is too long goes on, nothing is written.
+        column = (picture < 128).any(axis=-1)[:, : picture.shape[1] // 8]
+        assert column.any() and not column[:3].any() and not column[-3:].any()
