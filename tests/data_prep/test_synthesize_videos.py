@@ -2,7 +2,6 @@
 
 import collections
 import csv
-import dataclasses
 import json
 import re
 from fractions import Fraction
@@ -12,20 +11,10 @@ import av
 import numpy as np
 import pytest
 
-from data_prep import synthesize_videos, world_drawing
-from data_prep.world import CATALOGUE, ActionClass, World
-from data_prep.world_motions import MOTIONS
-from data_prep.world_scene import plan_scene, render_audio, render_frames
-from data_prep.world_sounds import TIMBRES, random_note
+from data_prep.world import CATALOGUE, World
+from tests.data_prep.sample_worlds import make
 
 FRAME_RATE = 30000 / 1001
-
-
-def make(folder: Path, *options: str) -> Path:
-    # One worker unless asked otherwise: starting processes takes longer than a few small videos.
-    defaults = ["--duration", "4", "--size", "96", "--workers", "1", "--quiet"]
-    assert synthesize_videos.main(["--out", str(folder), *defaults, *options]) == 0
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -132,29 +121,6 @@ def test_events_are_seen_in_their_frame_even_in_small_pictures(simple_world):
     assert seen_motions == {"Bounce", "Hop", "Pulse", "Kick", "Flash", "Shake"}
 
 
-def test_event_times_are_irregular():
-    gaps = np.concatenate([np.diff(plan_scene(World(), n).actors[0].events) for n in range(40)]) / FRAME_RATE
-    assert gaps.min() > 0.25
-    assert 0.6 < gaps.mean() < 1.0
-    assert gaps.std() > 0.25
-
-
-@pytest.mark.parametrize("motion", MOTIONS)
-def test_boxes_surround_what_is_drawn(motion):
-    world = World(seed=5, duration=3, classes=(ActionClass(motion, "Bell"),), width=120, height=90)
-    for number in range(4):
-        scene = plan_scene(world, number)
-        actor = scene.actors[0]
-        boxes = world_drawing.boxes(actor.look, actor.track, world.width, world.height) * [120, 90, 120, 90]
-        background = np.rint(scene.background).astype(int)
-        for picture, box in zip(render_frames(world, scene), boxes, strict=True):
-            # Half of the object's contrast or more: the pixels that it covers for the most part.
-            difference = np.abs(picture.astype(int) - background).sum(axis=2)
-            rows, columns = np.nonzero(difference > 0.5 * difference.max())
-            drawn = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
-            np.testing.assert_allclose(box, drawn, atol=2.0)  # sharp corners fade before the outline ends
-
-
 def test_vggss_boxes_are_those_of_the_middle_frame(simple_world):
     boxes = {entry["file"]: entry for entry in json.loads((simple_world / "vggss.json").read_text())}
     assert len(boxes) == 16
@@ -207,92 +173,6 @@ def test_offscreen_sound_has_no_box(busy_world):
     assert set(kinds) == {(True, False), (True, True), (False, True)}
 
 
-def test_sources_at_once_have_timbres_and_events_of_their_own():
-    world = World(num_sources=(1, 3), distractors=(0, 2))
-    scenes = [plan_scene(world, number) for number in range(40)]
-    assert {sum(actor.sounding for actor in scene.actors) for scene in scenes} == {1, 2, 3}
-    assert {sum(not actor.sounding for actor in scene.actors) for scene in scenes} == {0, 1, 2}
-    for scene in scenes:
-        timbres = [actor.action.timbre for actor in scene.actors if actor.sounding]
-        assert len(set(timbres)) == len(timbres)
-        assert scene.actors[0].action == scene.label
-        times = {tuple(actor.events) for actor in scene.actors}
-        assert len(times) == len(scene.actors)
-
-
-def test_mixture_is_heard_where_each_source_is_struck():
-    """The sound of two sources is louder, right after each of their events, than just before."""
-    world = World(seed=2, duration=4, num_sources=(2, 2))
-    scene = plan_scene(world, 0)
-    audio = np.abs(render_audio(world, scene)).max(axis=1)
-    assert audio.max() <= 0.85
-    events = np.sort(np.concatenate([actor.events for actor in scene.actors]))
-    alone = [event for event in events if np.abs(events - event)[events != event].min() > 8]
-    assert len(alone) >= 4
-    for event in alone:
-        sample = round(event / FRAME_RATE * world.sample_rate)
-        assert audio[sample : sample + 900].max() > 1.5 * audio[sample - 900 : sample].max()
-
-
-def test_looks_tell_nothing_about_the_class():
-    one, other = (dataclasses.replace(World(), classes=CATALOGUE[k : k + 1]) for k in (0, 3))
-    for number in range(10):
-        (left,), (right,) = plan_scene(one, number).actors, plan_scene(other, number).actors
-        assert (left.look.shape, left.look.radius, left.look.angle) == (
-            right.look.shape,
-            right.look.radius,
-            right.look.angle,
-        )
-        np.testing.assert_array_equal(left.look.color, right.look.color)
-        np.testing.assert_array_equal(plan_scene(one, number).background, plan_scene(other, number).background)
-
-
-def test_one_frame_does_not_give_the_class_away():
-    """The nearest other frame, by colours or by a thumbnail, has the same class hardly more often than by chance."""
-    world, count = World(width=64, height=64, frame_rate=Fraction(10), duration=2), 320
-    scenes = [plan_scene(world, number) for number in range(count)]
-    frames = [list(render_frames(world, scene))[number // 8 % 20] for number, scene in enumerate(scenes)]
-    labels = np.array([CATALOGUE.index(scene.label) for scene in scenes])
-    pictures = np.stack(frames).astype(float)
-    colors = np.stack([pictures.mean(axis=(1, 2)), pictures.std(axis=(1, 2))], axis=1).reshape(count, -1)
-    thumbnails = pictures.reshape(count, 8, 8, 8, 8, 3).mean(axis=(2, 4)).reshape(count, -1)
-    for features in (colors, thumbnails):
-        distances = np.linalg.norm(features[:, None] - features[None], axis=2)
-        np.fill_diagonal(distances, np.inf)
-        assert np.mean(labels[distances.argmin(axis=1)] == labels) < 0.125 + 3.5 * np.sqrt(0.125 * 0.875 / count)
-
-
-def test_timbres_are_sharp_and_short():
-    for timbre in TIMBRES:
-        for seed in range(4):
-            loudness = np.abs(random_note(np.random.default_rng(seed), timbre, 16_000))
-            assert loudness.max() == 1
-            assert np.argmax(loudness > 0.5) < 0.01 * 16_000
-            assert loudness[round(0.35 * 16_000) :].max() < 0.1
-
-
-def test_timbres_are_told_apart_whatever_their_pitch():
-    """The nearest other note, by its spectrum in twelve bands, is nearly always of the same timbre."""
-    rng = np.random.default_rng(0)
-    names = np.repeat(list(TIMBRES), 8)
-    notes = np.stack([random_note(rng, name, 16_000)[:4096] for name in names])
-    bands = np.geomspace(80, 8000, 13)[1:-1]
-    band_of = np.digitize(np.fft.rfftfreq(4096, 1 / 16_000), bands)
-    power = np.abs(np.fft.rfft(notes)) ** 2 @ np.eye(12)[band_of]
-    decibels = 10 * np.log10(power / power.sum(axis=1, keepdims=True) + 1e-4)
-    distances = np.linalg.norm(decibels[:, None] - decibels[None], axis=2)
-    np.fill_diagonal(distances, np.inf)
-    assert np.mean(names[distances.argmin(axis=1)] == names) > 0.95
-
-
-def test_catalogue_needs_both_motion_and_timbre():
-    assert len(set(CATALOGUE)) == len(CATALOGUE) == len(MOTIONS) * len(TIMBRES)
-    motions = collections.Counter(action.motion for action in CATALOGUE[:8])
-    timbres = collections.Counter(action.timbre for action in CATALOGUE[:8])
-    assert max(motions.values()) == 2  # the same to the eye, told apart by the sound
-    assert min(timbres.values()) == 2  # the same to the ear, told apart by the motion
-
-
 def test_ucf101_lists(simple_world):
     classes = dict(line.split(" ") for line in (simple_world / "classInd.txt").read_text().splitlines())
     assert list(classes) == [str(k) for k in range(1, 9)]
@@ -335,71 +215,3 @@ def test_manifest(simple_world):
     assert list(rows[0]) == ["path", "label", "split"]
     assert all((simple_world / row["path"]).is_file() and row["path"].split("/")[1] == row["label"] for row in rows)
     assert collections.Counter(row["split"] for row in rows) == {"train": 12, "validation": 4}
-
-
-def files_of(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def test_same_seed_same_bytes_whatever_the_workers(tmp_path):
-    options = ("--num_videos", "3", "--duration", "2", "--num_sources", "2", "--distractors", "0-1")
-    one = files_of(make(tmp_path / "one", *options))
-    two = files_of(make(tmp_path / "two", *options, "--workers", "2"))
-    assert one == two
-    other = files_of(make(tmp_path / "other", *options, "--seed", "1"))
-    videos = [name for name in one if name.endswith(".mp4")]
-    assert len(videos) == 3 and all(one[name] != other[name] for name in videos)
-
-
-def test_interrupted_run_continues_and_grows(tmp_path):
-    options = ("--duration", "2", "--size", "48")
-    whole = files_of(make(tmp_path / "whole", "--num_videos", "4", *options))
-    folder = make(tmp_path / "grown", "--num_videos", "2", *options)
-    kept = next(folder.glob("videos/*/*.mp4"))
-    before = kept.stat().st_mtime_ns
-    # What a kill leaves: a part of the next video under its temporary name.
-    next_name = next(name for name in whole if name.endswith(".mp4") and not (folder / name).exists())
-    (folder / next_name).parent.mkdir(exist_ok=True)
-    (folder / f"{next_name}.unfinished").write_bytes(whole[next_name][:100])
-    make(folder, "--num_videos", "4", *options)
-    assert files_of(folder) == whole
-    assert kept.stat().st_mtime_ns == before
-
-
-def test_folder_of_another_world_is_refused(tmp_path, capsys):
-    make(tmp_path, "--num_videos", "1", "--duration", "2", "--size", "48")
-    before = files_of(tmp_path)
-    with pytest.raises(SystemExit):
-        make(tmp_path, "--num_videos", "2", "--duration", "2", "--size", "48", "--seed", "5")
-    assert "seed 0 there, 5 asked" in capsys.readouterr().err
-    assert files_of(tmp_path) == before
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (("--classes", "BounceGong"), "no class 'BounceGong'"),
-        (("--classes", "1", "--offscreen_share", "0.5"), "2 timbres"),
-        (("--num_sources", "2-1"), "num_sources"),
-        (("--num_sources", "0"), "num_sources"),
-        (("--distractors", "many"), "'many' is neither a number"),
-        (("--num_sources", "3", "--distractors", "4"), "7 sources and distractors"),
-        (("--duration", "0.5"), "duration"),
-        (("--size", "33"), "even"),
-        (("--frame_rate", "1/0"), "'1/0' is neither a number"),
-        (("--train_share", "80"), "'80' is not a number from 0 to 1"),
-        (("--workers", "0"), "'0' is not a whole number"),
-        (("--sample_rate", "1000"), "16000"),
-    ],
-)
-def test_bad_options_are_named(tmp_path, capsys, options, message):
-    with pytest.raises(SystemExit):
-        make(tmp_path / "world", "--num_videos", "1", *options)
-    assert message in capsys.readouterr().err
-    assert not (tmp_path / "world").exists()
-
-
-def test_no_arguments_print_help(capsys):
-    assert synthesize_videos.main([]) == 2
-    printed = capsys.readouterr().out
-    assert "--num_videos" in printed and "python data_prep/synthesize_videos.py --out" in printed
