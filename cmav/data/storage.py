@@ -1,0 +1,101 @@
+"""Patience with storage: an error that may pass by itself is tried again, and is never taken for damage.
+
+A disk over a network, a bucket that answers 503, a mount that is being restored: what they raise says nothing about the
+file. Damage is what checksums, parsing and decoding say of bytes that could be read.
+"""
+
+import errno
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import tensorflow as tf
+from absl import logging
+
+from cmav.errors import UserError
+
+T = TypeVar("T")
+
+DELAYS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before each new try: half a minute in all
+
+# What storage says of a request, and would say again. All else may pass: `tf.io.gfile` raises UnknownError for EIO,
+# UnavailableError for 503, DeadlineExceededError, AbortedError, ...
+_PERMANENT = (
+    tf.errors.NotFoundError,
+    tf.errors.AlreadyExistsError,
+    tf.errors.FailedPreconditionError,  # a folder in a file's place
+    tf.errors.InvalidArgumentError,
+    tf.errors.OutOfRangeError,
+    tf.errors.PermissionDeniedError,
+    tf.errors.ResourceExhaustedError,  # the disk is full
+    tf.errors.UnauthenticatedError,
+    tf.errors.UnimplementedError,
+)
+_TRANSIENT_ERRNOS = frozenset(
+    {
+        errno.EIO,
+        errno.EAGAIN,
+        errno.EBUSY,
+        errno.EINTR,
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+        errno.EREMOTEIO,
+        errno.ECONNABORTED,
+        errno.ECONNREFUSED,
+        errno.ECONNRESET,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETRESET,
+        errno.ENETUNREACH,
+        errno.ENOTCONN,
+        errno.ENOLINK,
+    }
+)
+
+
+class StorageError(UserError):
+    """Storage does not answer, however often it is asked. Nothing is known of the file."""
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether an error of storage may be gone at the next try."""
+    if isinstance(error, tf.errors.OpError):
+        return not isinstance(error, _PERMANENT)
+    return isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNOS
+
+
+def patiently(action: Callable[[], T], what: str, delays: Sequence[float] | None = None) -> T:
+    """Returns what `action` returns, called again after each of `delays` while its errors may pass.
+
+    Args:
+      action: what reads or writes; it must begin anew each time.
+      what: the file, for messages.
+      delays: seconds; None: `DELAYS`.
+
+    Raises:
+      StorageError: where the last try fails as well.
+      tf.errors.OpError, OSError: of `action`, where trying again would not help, such as for a file that is not there.
+    """
+    delays = DELAYS if delays is None else delays
+    for number, delay in enumerate((*delays, None), start=1):
+        try:
+            return action()
+        except (tf.errors.OpError, OSError) as error:
+            if not may_pass(error):
+                raise
+            if delay is None:
+                raise StorageError(
+                    f"{what}: storage does not answer ({words(error)}), after {number} tries in {sum(delays):g} s. "
+                    "Nothing is wrong with the file as far as is known: see whether its disk, mount or bucket is well, "
+                    "then give the same command again."
+                ) from error
+            logging.warning("%s: %s; trying again in %g s", what, words(error), delay)
+            time.sleep(delay)
+    raise AssertionError("the last try returns or raises")
+
+
+def words(error: BaseException) -> str:
+    """What an error of storage says, in a line."""
+    text = getattr(error, "message", None) or getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(text).split())[:300]

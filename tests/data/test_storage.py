@@ -1,0 +1,92 @@
+"""Errors that `tf.io.gfile` and Python really raise, some of them made by the kernel itself."""
+
+import errno
+import pathlib
+
+import pytest
+import tensorflow as tf
+
+from cmav.data import storage
+
+
+def read(path: str) -> bytes:
+    with tf.io.gfile.GFile(path, "rb") as file:
+        return file.read(10)
+
+
+def write(path: str) -> None:
+    with tf.io.gfile.GFile(path, "wb") as file:
+        file.write(b"0" * 10)
+
+
+class Failing:
+    """An action that fails as often as told."""
+
+    def __init__(self, error: BaseException, times: int):
+        self.error, self.times, self.calls = error, times, 0
+
+    def __call__(self) -> str:
+        self.calls += 1
+        if self.calls <= self.times:
+            raise self.error
+        return "done"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        tf.errors.UnknownError(None, None, "Input/output error"),
+        tf.errors.UnavailableError(None, None, "Error executing an HTTP request: HTTP response code 503"),
+        tf.errors.DeadlineExceededError(None, None, "timed out"),
+        tf.errors.AbortedError(None, None, "the connection was reset"),
+        tf.errors.InternalError(None, None, "an error of the server"),
+        OSError(errno.EIO, "Input/output error"),
+        OSError(errno.ESTALE, "Stale file handle"),
+        ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"),
+        TimeoutError(errno.ETIMEDOUT, "Connection timed out"),
+    ],
+)
+def test_what_may_pass_is_tried_again(error):
+    action = Failing(error, times=2)
+    assert storage.patiently(action, "a file", delays=(0, 0)) == "done"
+    assert action.calls == 3
+
+
+def test_an_error_that_does_not_pass_is_named_and_no_fault_of_the_file():
+    action = Failing(tf.errors.UnavailableError(None, None, "HTTP response code 503"), times=9)
+    with pytest.raises(storage.StorageError, match=r"gs://b/x: .*503.* after 3 tries.*same command again"):
+        storage.patiently(action, "gs://b/x", delays=(0, 0))
+    assert action.calls == 3
+
+
+def test_what_the_kernel_cannot_read_is_tried_again():
+    with pytest.raises(storage.StorageError, match="Input/output error"):
+        storage.patiently(lambda: read("/proc/self/mem"), "/proc/self/mem", delays=(0,))
+
+
+@pytest.mark.parametrize(
+    ("action", "raised"),
+    [
+        (lambda: read("/there/is/no/such/file"), tf.errors.NotFoundError),
+        (lambda: read("/tmp"), tf.errors.FailedPreconditionError),
+        (lambda: write("/dev/full"), tf.errors.ResourceExhaustedError),
+        (lambda: pathlib.Path("/there/is/no/such/file").read_bytes(), FileNotFoundError),
+    ],
+)
+def test_what_would_be_said_again_is_raised_at_once(action, raised):
+    calls = []
+
+    def counted():
+        calls.append(None)
+        return action()
+
+    with pytest.raises(raised):
+        storage.patiently(counted, "it", delays=(0, 0))
+    assert len(calls) == 1
+
+
+def test_a_mistake_of_the_program_is_not_tried_again():
+    action = Failing(ValueError("no"), times=1)
+    with pytest.raises(ValueError):
+        storage.patiently(action, "it", delays=(0,))
+    assert action.calls == 1
