@@ -27,7 +27,7 @@ def alignment_loss(
     """
     video = _normalise(video_tokens_BxNxD)
     audio = _normalise(audio_tokens_BxMxD)
-    logits_BxNxM = jnp.einsum("bnd,bmd->bnm", video, audio) / temperature
+    logits_BxNxM = jnp.einsum("bnd,bmd->bnm", video, audio, precision=jax.lax.Precision.HIGHEST) / temperature
     distance_NxM = jnp.abs(jnp.asarray(video_times_N)[:, None] - jnp.asarray(audio_times_M)[None, :])
     logits_BxMxN = logits_BxNxM.swapaxes(1, 2)
     video_loss_B = _cross_entropy(logits_BxNxM, distance_NxM.argmin(axis=1))

@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 import tqdm
 
-from cmav.data import index, layout, schema
+from cmav.data import index, layout, schema, storage
 
 MAX_LISTED = 20  # problems to print for a split
 
@@ -100,7 +100,12 @@ def _check_shard(
     """Returns what is wrong in a shard, and the id of each of its clips with the clip's place."""
     path = layout.shard_path(found.folder, found.split, shard, found.num_shards)
     problems, clip_ids, end = [], [], 0
-    for number in np.flatnonzero(found.rows["shard"] == shard):
+    numbers = np.flatnonzero(found.rows["shard"] == shard)
+    try:
+        length = storage.patiently(lambda: tf.io.gfile.stat(path).length, path)
+    except tf.errors.NotFoundError:
+        return [f"{path}: is missing, and with it {len(numbers)} records"], []
+    for number in numbers:
         row, where = found.rows[number], found.where(number)
         if row["offset"] != end:
             problems.append(f"{where}: the record before it ends at byte {end}")
@@ -117,12 +122,8 @@ def _check_shard(
                 )
         except index.DAMAGE as error:
             problems.append(found.reason(number, error))
-    try:
-        length = tf.io.gfile.stat(path).length
-        if length != end:
-            problems.append(f"{path}: is {length} bytes long, its records end at byte {end}")
-    except tf.errors.NotFoundError:
-        problems.append(f"{path}: is missing")
+    if length != end:
+        problems.append(f"{path}: is {length} bytes long, its records end at byte {end}")
     return problems, clip_ids
 
 

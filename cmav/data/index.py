@@ -16,6 +16,7 @@ index of the physical split that holds it (see `layout.py`).
 """
 
 import dataclasses
+import io
 import re
 import struct
 
@@ -23,7 +24,7 @@ import google_crc32c
 import numpy as np
 import tensorflow as tf
 
-from cmav.data import schema
+from cmav.data import schema, storage
 from cmav.data.layout import (
     DatasetError,
     OfficialSplit,
@@ -53,10 +54,11 @@ FRAME_OVERHEAD = _HEADER.size + _FOOTER.size
 
 
 class DamagedRecordError(Exception):
-    """One record cannot be read: its shard is missing or truncated, or a checksum does not hold."""
+    """One record is not what was written: its shard is truncated, or a checksum does not hold."""
 
 
 # What reading, parsing and decoding a damaged record raise. TensorFlow's own: a key is missing, a JPEG is broken, ...
+# Errors of storage are not among them (`cmav.data.storage`): they say nothing about the record.
 DAMAGE = (DamagedRecordError, tf.errors.InvalidArgumentError, tf.errors.DataLossError, tf.errors.OutOfRangeError)
 _LONGEST_REASON = 200  # characters; TensorFlow would print the whole of a record that it cannot parse
 
@@ -89,7 +91,7 @@ class SplitIndex:
           DatasetError: where the folder or the split is not there or the index is damaged; says which splits exist.
         """
         path = index_path(folder, split)
-        if not tf.io.gfile.exists(path):
+        if not storage.exists(path):
             view = official_splits(folder).get(split)
             if view is not None:
                 return cls.load(folder, view.physical)._view(split, view)
@@ -100,16 +102,15 @@ class SplitIndex:
                 f"--out {folder} --split {split}\n"
                 "No videos? python data_prep/synthesize_videos.py --out videos --num_videos 200 makes some first."
             )
+        data = storage.read_bytes(path)
         try:
-            with tf.io.gfile.GFile(path, "rb") as file:
-                rows = np.load(file, allow_pickle=False)
-        except (ValueError, EOFError, OSError, tf.errors.OpError) as error:
+            rows = np.load(io.BytesIO(data), allow_pickle=False)
+        except (ValueError, EOFError, OSError) as error:
             raise DatasetError(f"{path} is damaged ({error}); build the split again.") from error
         if rows.dtype != INDEX_DTYPE or not len(rows):
             raise DatasetError(f"{path} is empty or of an older form; build the split again.")
-        pattern = tf.io.gfile.join(folder, f"{schema.DATASET_NAME}-{split}.tfrecord-*-of-*")
-        totals = (name.rsplit("-of-", 1)[1] for name in tf.io.gfile.glob(pattern))
-        counts = {int(total) for total in totals if total.isdigit()}
+        pattern = re.compile(rf"{schema.DATASET_NAME}-{split}\.tfrecord-[0-9]+-of-([0-9]+)")
+        counts = {int(match[1]) for match in map(pattern.fullmatch, storage.list_folder(folder)) if match}
         if not counts:
             raise DatasetError(f"{path} is there, but no shards of {split!r} are; copy them or build the split again.")
         if len(counts) > 1:
@@ -161,15 +162,27 @@ class SplitIndex:
         """Returns the serialized record, its checksums verified.
 
         Raises:
-          DamagedRecordError: where it cannot be read whole.
+          DamagedRecordError: where it is not whole.
+          DatasetError: where its shard is not there, or may not be read.
+          StorageError: where storage does not answer.
         """
         row, where = self.rows[record], self.where(record)
-        try:
-            with tf.io.gfile.GFile(self._path(row), "rb") as file:
+        path = self._path(row)
+
+        def read() -> list[bytes]:
+            with tf.io.gfile.GFile(path, "rb") as file:
                 file.seek(int(row["offset"]))
-                header, data, footer = (file.read(n) for n in (_HEADER.size, int(row["length"]), _FOOTER.size))
+                return [file.read(n) for n in (_HEADER.size, int(row["length"]), _FOOTER.size)]
+
+        try:
+            header, data, footer = storage.patiently(read, path)
+        except tf.errors.OutOfRangeError as error:  # of a bucket, for what lies behind the shard's end
+            raise DamagedRecordError(f"{where}: the shard ends before the record does") from error
         except tf.errors.OpError as error:
-            raise DamagedRecordError(f"{where}: {error.message}") from error
+            raise DatasetError(
+                f"{where} cannot be read: {storage.words(error)}. The split's index is there, but not this "
+                "shard of it: see whether the disk, mount or bucket is well, copy it again, or build the split again."
+            ) from error
         _check_frame(header, data, footer, where)
         return data
 
@@ -181,7 +194,7 @@ class SplitIndex:
         for record in np.flatnonzero(self.rows["label"] == label):
             try:
                 name = schema.parse(tf.constant(self.read(int(record))))["label_name"]
-            except (DamagedRecordError, tf.errors.OpError):
+            except DAMAGE:
                 continue
             return name.numpy().decode() or str(label)
         return str(label)

@@ -95,6 +95,52 @@ def patiently(action: Callable[[], T], what: str, delays: Sequence[float] | None
     raise AssertionError("the last try returns or raises")
 
 
+def read_bytes(path: str) -> bytes:
+    """All of a file, local or remote.
+
+    Raises:
+      As `patiently`; tf.errors.NotFoundError where there is no such file.
+    """
+
+    def read() -> bytes:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            return file.read()
+
+    return patiently(read, path)
+
+
+def list_folder(folder: str) -> list[str]:
+    """Names of what is in a folder, without the "/" that remote folders end in; none where there is no folder.
+
+    Not `tf.io.gfile.listdir` and `isdir`, which take an error of storage for a folder that is not there.
+
+    Raises:
+      As `patiently`.
+    """
+
+    def names() -> list[str]:
+        if not tf.io.gfile.stat(folder).is_directory:
+            return []
+        try:
+            return tf.io.gfile.listdir(folder)
+        except tf.errors.NotFoundError as error:
+            raise tf.errors.UnavailableError(None, None, f"{folder} was there a moment ago") from error
+
+    try:
+        return [name.rstrip("/") for name in patiently(names, folder)]
+    except tf.errors.NotFoundError:
+        return []
+
+
+def exists(path: str) -> bool:
+    """Whether there is such a file or folder.
+
+    Raises:
+      As `patiently`.
+    """
+    return patiently(lambda: tf.io.gfile.exists(path), path)
+
+
 def words(error: BaseException) -> str:
     """What an error of storage says, in a line."""
     text = getattr(error, "message", None) or getattr(error, "strerror", None) or str(error) or type(error).__name__

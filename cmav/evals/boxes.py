@@ -70,12 +70,14 @@ class Annotations:
     Attributes:
       truths: of the clips that have a box, in the order of the file.
       damaged: boxes that were clipped to the picture or left out.
-      without_boxes: clips that have no box, or none that is whole. Nothing can be said about them: they are left out.
+      without_boxes: clips that are listed without a box: nothing that is seen in them sounds.
+      unknown: clips that have boxes, none of which is whole. Nothing can be said about them: they are left out.
     """
 
     truths: list[Truth]
     damaged: list[Damage]
     without_boxes: list[str]
+    unknown: list[str]
 
     def report(self, most: int = 5) -> str:
         """Returns lines for people: how much was read, the first `most` damaged boxes, the clips left out."""
@@ -85,9 +87,13 @@ class Annotations:
             lines.append(f"{_count(len(self.damaged), 'damaged box', 'damaged boxes')}:")
             lines += [f"  {damage.file}: {damage.box}: {damage.why}" for damage in self.damaged[:most]]
             lines += [f"  … and {len(self.damaged) - most} more"] * (len(self.damaged) > most)
-        if self.without_boxes:
-            names = ", ".join(self.without_boxes[:most]) + ", …" * (len(self.without_boxes) > most)
-            lines.append(f"{_count(len(self.without_boxes), 'clip', 'clips')} without a box, left out: {names}")
+        for files, what in (
+            (self.without_boxes, "without a box, in which nothing that is seen sounds"),
+            (self.unknown, "whose boxes are all damaged, left out"),
+        ):
+            if files:
+                names = ", ".join(files[:most]) + ", …" * (len(files) > most)
+                lines.append(f"{_count(len(files), 'clip', 'clips')} {what}: {names}")
         return "\n".join(lines)
 
 
@@ -142,7 +148,7 @@ def read_flickr(folder: str) -> Annotations:
 
 
 def _annotations(path: str, clips: Sequence[tuple[str, str, list]], votes: int) -> Annotations:
-    truths, damaged, without, seen = [], [], [], set()
+    truths, damaged, without, unknown, seen = [], [], [], [], set()
     for file, label, boxes in clips:
         if file in seen:
             raise UserError(f"{path}: {file!r} is there twice: leave one of the entries.")
@@ -157,10 +163,10 @@ def _annotations(path: str, clips: Sequence[tuple[str, str, list]], votes: int) 
         if whole:
             truths.append(Truth(file, label, np.array(whole), votes))
         else:
-            without.append(file)
+            (unknown if boxes else without).append(file)
     if not truths:
         raise UserError(f"{path}: no clip there has a box (of {len(clips)}), so there is nothing to compare with.")
-    return Annotations(truths, damaged, without)
+    return Annotations(truths, damaged, without, unknown)
 
 
 def _clip(box: Any) -> tuple[list[float] | None, str]:

@@ -13,13 +13,14 @@ linear in the mean is the mean of what it is at each location.
 Each is a function of the network, its variables and its intermediates (the second result of `AvsNet`), and returns
 float32 maps [B, K, T', H', W'], one for each of a clip's K audios; `attention` has an axis of heads after K. Maps have
 a sign: what is above 0 speaks for the sound, `jax.nn.relu` of the map is this part alone. They are computed in
-float32, apart from `cam`'s gradient, which is the network's own. Under jit, call the network and the method in one
-function: the tokens' times must be numbers.
+float32, on TPUs and GPUs too, apart from `cam`'s gradient, which is the network's own. Under jit, call the network and
+the method in one function: the tokens' times must be numbers.
 
 Shape suffixes: B clips, K audios, T times of the map, H and W its rows and columns, C channels, M audio tokens,
 D hidden size, A heads, E size of a head, Q queries.
 """
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -35,6 +36,10 @@ from cmav.models.layers import field_centres
 from cmav.models.positions import AddPositions
 
 NORM_EPSILON = 1e-6
+
+# Without being told, TPUs multiply float32 in bfloat16, and GPUs in TF32.
+_FLOAT32 = jax.lax.Precision.HIGHEST
+_einsum = functools.partial(jnp.einsum, precision=_FLOAT32)
 
 
 def cam(net: AvsNet, variables: Mapping[str, Any], outputs: Mapping[str, Any]) -> jax.Array:
@@ -66,7 +71,7 @@ def class_activation(logits_of: Callable[[jax.Array], jax.Array], map_BxTxHxWxC:
     logits_BxK, pull_back = jax.vjp(logits_of, map_BxTxHxWxC)
     one_audio_KxBxK = jnp.repeat(jnp.eye(logits_BxK.shape[1])[:, None], len(logits_BxK), axis=1)
     (gradients_KxBxTxHxWxC,) = jax.vmap(pull_back)(one_audio_KxBxK.astype(logits_BxK.dtype))
-    activation = jnp.einsum(
+    activation = _einsum(
         "kbthwc,bthwc->bkthw", gradients_KxBxTxHxWxC, map_BxTxHxWxC, preferred_element_type=jnp.float32
     )
     return math.prod(map_BxTxHxWxC.shape[1:-1]) * activation
@@ -89,7 +94,7 @@ def attention(net: AvsNet, variables: Mapping[str, Any], outputs: Mapping[str, A
     shares_BxKxAxQxT = jax.nn.softmax(attends_BxKxAxQxT, axis=-2)
     guided = logits - logits.mean(axis=3, keepdims=True)
     relative = guided - guided.mean(axis=(-3, -2, -1), keepdims=True)
-    return jnp.einsum("bkaqt,bkaqthw->bkathw", shares_BxKxAxQxT, relative)
+    return _einsum("bkaqt,bkaqthw->bkathw", shares_BxKxAxQxT, relative)
 
 
 def attention_logits(net: AvsNet, variables: Mapping[str, Any], outputs: Mapping[str, Any]) -> jax.Array:
@@ -114,7 +119,7 @@ def attention_logits(net: AvsNet, variables: Mapping[str, Any], outputs: Mapping
     video = _embed(params, outputs) + _positions(config, params, "video", outputs["video/times"])[:, None, None]
     audio = outputs["audio/tokens"].astype(jnp.float32) + _positions(config, params, "audio", outputs["audio/times"])
     q_BxKxQxAxE, k_BxTxHxWxAxE = project("query", audio), project("key", video)
-    return jnp.einsum("bkqae,bthwae->bkaqthw", q_BxKxQxAxE, k_BxTxHxWxAxE) / q_BxKxQxAxE.shape[-1] ** 0.5
+    return _einsum("bkqae,bthwae->bkaqthw", q_BxKxQxAxE, k_BxTxHxWxAxE) / q_BxKxQxAxE.shape[-1] ** 0.5
 
 
 def combine_heads(maps_BxKxAxTxHxW: jax.Array) -> jax.Array:
@@ -141,7 +146,7 @@ def similarity(
     else:
         nearest_T = _nearest_audio(outputs)
     audio_BxKxTxD = _unit(audio_BxKxMxD)[:, :, nearest_T]
-    return jnp.einsum("bthwd,bktd->bkthw", video_BxTxHxWxD, audio_BxKxTxD)
+    return _einsum("bthwd,bktd->bkthw", video_BxTxHxWxD, audio_BxKxTxD)
 
 
 def alignment(net: AvsNet, variables: Mapping[str, Any], outputs: Mapping[str, Any]) -> jax.Array:
@@ -157,7 +162,7 @@ def alignment(net: AvsNet, variables: Mapping[str, Any], outputs: Mapping[str, A
     video_BxTxHxWxD = _embed(variables["params"]["backbone"], outputs)
     audio_BxKxMxD = _unit(outputs["audio/tokens"].astype(jnp.float32))
     own_BxKxTxD = audio_BxKxMxD[:, :, _nearest_audio(outputs)] - audio_BxKxMxD.mean(axis=2, keepdims=True)
-    return jnp.einsum("bthwd,bktd->bkthw", video_BxTxHxWxD, own_BxKxTxD)
+    return _einsum("bthwd,bktd->bkthw", video_BxTxHxWxD, own_BxKxTxD)
 
 
 METHODS = {"cam": cam, "attention": attention, "similarity": similarity, "alignment": alignment}
@@ -214,7 +219,7 @@ def upsample(maps: jax.Array, size: tuple[int, int], centres: tuple[np.ndarray, 
         return np.stack([np.interp(pixels, centres, one) for one in np.eye(num_locations)], axis=-1)
 
     rows, columns = map(weights, size, maps.shape[-2:], centres or (None, None))
-    return jnp.einsum("yh,...hw,xw->...yx", rows, maps, columns)
+    return _einsum("yh,...hw,xw->...yx", rows, maps, columns)
 
 
 def _nearest_audio(outputs: Mapping[str, Any]) -> np.ndarray:
@@ -234,7 +239,7 @@ def _positions(config: FrozenConfigDict, backbone: Mapping[str, Any], stream: st
 
 
 def _linear(params: Mapping[str, Any], x: jax.Array) -> jax.Array:
-    return x.astype(jnp.float32) @ params["kernel"] + params["bias"]
+    return jnp.matmul(x.astype(jnp.float32), params["kernel"], precision=_FLOAT32) + params["bias"]
 
 
 def _unit(x: jax.Array) -> jax.Array:

@@ -85,6 +85,22 @@ def test_what_would_be_said_again_is_raised_at_once(action, raised):
     assert len(calls) == 1
 
 
+def test_folders_are_listed_and_an_error_is_no_empty_folder(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b[1]*").write_bytes(b"x")
+    assert sorted(storage.list_folder(str(tmp_path))) == ["a", "b[1]*"]
+    assert storage.list_folder(str(tmp_path / "none")) == []
+    assert storage.list_folder(str(tmp_path / "b[1]*")) == []
+
+    def fail(path):
+        raise tf.errors.UnavailableError(None, None, "HTTP response code 503")
+
+    monkeypatch.setattr(storage, "DELAYS", (0.0,))
+    monkeypatch.setattr(tf.io.gfile, "stat", fail)
+    with pytest.raises(storage.StorageError):
+        storage.list_folder(str(tmp_path))
+
+
 def test_a_mistake_of_the_program_is_not_tried_again():
     action = Failing(ValueError("no"), times=1)
     with pytest.raises(ValueError):

@@ -59,7 +59,7 @@ def test_damaged_boxes_are_clipped_or_left_out_and_named(tmp_path):
     assert [truth.file for truth in found.truths] == ["a", "d"]
     np.testing.assert_array_equal(found.truths[0].boxes_Kx4, [[0.5, 0.5, 1.0, 0.6], [0.0, 0.0, 0.3, 1.0]])
     np.testing.assert_array_equal(found.truths[1].boxes_Kx4, [[0, 0, 1, 1]])
-    assert found.without_boxes == ["b", "c"]
+    assert (found.without_boxes, found.unknown) == (["c"], ["b"])
     no_area, clipped = "no area within the picture, left out", "sticks out of the picture, clipped"
     assert [(damage.file, damage.why) for damage in found.damaged] == [
         *(("a", no_area), ("a", clipped), ("b", no_area)),
@@ -70,7 +70,8 @@ def test_damaged_boxes_are_clipped_or_left_out_and_named(tmp_path):
     assert "6 damaged boxes" in report
     assert f"a: [0.1, 0.2, {FAR}, 0.9]: {no_area}" in report
     assert "and 4 more" in report
-    assert "2 clips without a box, left out: b, c" in report
+    assert "1 clip without a box, in which nothing that is seen sounds: c" in report
+    assert "1 clip whose boxes are all damaged, left out: b" in report
 
 
 def test_flickr_truth_is_the_annotators_consensus(tmp_path):

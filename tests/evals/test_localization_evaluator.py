@@ -31,7 +31,8 @@ from cmav.tasks import make_task
 from tests import fake_clips, tiny_config
 from tests.models import fake_variables
 
-# In the split's order. There are boxes of 4, but its record is damaged; 5 was cut in two; nothing is known of 8.
+# In the split's order. There are boxes of 4, but its record is damaged; 5 was cut in two; the only
+# box of 8 is damaged.
 ORDER = ["fake0002_0", "fake0007_0", "fake0000_0", "fake0005_0", "fake0003_0", "fake0004_0"]
 ORDER += ["fake0001_0", "fake0006_0", "fake0008_0", "fake0005_2000", "fake0009_0"]
 DAMAGED = "fake0004_0"
@@ -62,6 +63,7 @@ def folder(tmp_path_factory):
     for file in ("elsewhere", "fake0004", "fake0005"):
         bboxes[file] = [[0.1, 0.1, 0.6, 0.6]]
     bboxes |= {file: [] for file in WITHOUT}
+    bboxes["fake0008"] = [[0.3, 1.0, 0.7, 1.0]]
     files = [list(bboxes)[place] for place in rng.permutation(len(bboxes))]
     entries = [{"file": file, "class": "thing", "bbox": bboxes[file]} for file in files]
     (folder / "vggss.json").write_text(json.dumps(entries))
