@@ -198,11 +198,14 @@ def test_damaged_records_cost_themselves_only(config, tmp_path):
 
 
 def test_a_checkpoint_of_another_network_is_refused(config, tmp_path):
+    """By its arrays, where no config.json says what its network is."""
     one_phase(config, 1)
     train.train(config, str(tmp_path))
+    (tmp_path / "config.json").unlink()
     config.model.hidden_size = 64
     with pytest.raises(UserError, match="another network"):
         train.train(config, str(tmp_path))
+    assert not (tmp_path / "config.json").exists()
 
 
 def test_evaluation_answers_the_same_questions_whatever_the_batch(config, tmp_path):
