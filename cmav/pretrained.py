@@ -170,10 +170,6 @@ def _take_over(
     config = config.copy_and_resolve_references()
     before = flatten(_plain(config))
     inherited = [(section, key) for section, keys in {"model": tuple(config.model), **sections}.items() for key in keys]
-    if missing := [f"{section}.{key}" for section, key in inherited if key not in theirs[section]]:
-        raise UserError(
-            f"{run_config.path_of(run)} is damaged, it has no {', '.join(missing)}: bring back a copy of it."
-        )
     for section, key in inherited:
         config[section][key] = theirs[section][key]
     config.phases = tuple(phases)

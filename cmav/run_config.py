@@ -18,6 +18,7 @@ from absl import logging
 from etils import epath
 from ml_collections import ConfigDict
 
+from cmav.config import get_default
 from cmav.errors import UserError
 from cmav.phases import list_phases
 
@@ -158,16 +159,17 @@ def _load(path: epath.Path) -> dict[str, Any] | None:
 
 
 def _check_form(content: Mapping[str, Any]) -> None:
-    """Checks that what is read of the config is there.
+    """Checks that what others read of the config is there.
 
     Raises:
       ValueError, KeyError, TypeError, AttributeError: where it is not.
     """
     if not isinstance(content["task"], str):
         raise TypeError(f"the task is {content['task']!r}")
+    default = get_default()
     for section in ("data", "model", "action"):
-        if not isinstance(content[section], dict):
-            raise TypeError(f"{section} is {content[section]!r}")
+        if missing := [key for key in default[section] if key not in content[section]]:
+            raise ValueError(f"{section} has no {', '.join(missing)}")
     try:
         list_phases(ConfigDict({"phases": content["phases"]}))
     except UserError as error:
