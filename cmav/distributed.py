@@ -68,7 +68,7 @@ def local_rows(batch_size: int, mesh: Mesh) -> slice:
     Raises:
       UserError: where the batch does not divide over the devices.
     """
-    if batch_size % mesh.size:
+    if batch_size < 1 or batch_size % mesh.size:
         raise UserError(
             f"a batch of {batch_size} does not divide over {mesh.size} devices: "
             f"choose a multiple of {mesh.size} for batch_size (config.phases, config.evals)."

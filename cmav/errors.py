@@ -1,5 +1,17 @@
 """The errors that a user can cause and mend."""
 
+import contextlib
+from collections.abc import Iterator
+
 
 class UserError(Exception):
     """Something the user can mend: the message says what is wrong, where, and what to do. Printed as it is."""
+
+
+@contextlib.contextmanager
+def within(place: str) -> Iterator[None]:
+    """Puts a place in front of the message of a `UserError`: a key of the config, a split."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(f"{place}: {error}") from error

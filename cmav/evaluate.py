@@ -3,8 +3,9 @@
 python -m cmav.evaluate --config=configs/demo.py --split=validation
 python -m cmav.evaluate --config=configs/finetune_ucf101.py --splits=1,2,3      # each split's run, and their mean
 
-The network is the run's own, as its `config.json` has it. Where nothing was trained, evaluators that look at features
-judge the network of `--config.init.checkpoint`.
+The network is the run's own, as its `config.json` has it, and sees clips at the frame rate of the phase that the
+checkpoint is of. Where nothing was trained, evaluators that look at features judge the network of
+`--config.init.checkpoint`.
 """
 
 import json
@@ -18,7 +19,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from cmav import cli, distributed, splits
-from cmav.errors import UserError
+from cmav.errors import UserError, within
 
 
 def evaluate(
@@ -44,22 +45,19 @@ def evaluate(
       UserError: where there is no such run, checkpoint or split, or the checkpoint is of another network.
     """
     from cmav import pretrained
-    from cmav.evals.evaluators import ask, make_evaluators
-    from cmav.phases import phase_of
-    from cmav.tasks import make_task
+    from cmav.evals.evaluators import ask
 
     check_there_is_something(config, workdir)
     split = split or config.data.eval_split
-    config = pretrained.settle(config, str(workdir), overrides or {})
+    config = pretrained.settle(config, str(workdir), overrides or {}, to_train=False)
     mesh = distributed.make_mesh()
     state, step = _load(config, workdir, step, mesh)
-    # Tokens and frames are those of the phase that the checkpoint comes from.
-    task = make_task(config, phase_of(config, step).settings)
+    evaluators = _make_evaluators(config, step, mesh, split)
     is_lead = jax.process_index() == 0
     if is_lead:
         workdir.mkdir(parents=True, exist_ok=True)
     metrics = {"step": step}
-    for name, evaluator in make_evaluators(config, task, mesh, split).items():
+    for name, evaluator in evaluators.items():
         metrics |= ask(name, evaluator, state)[0]
         if is_lead:
             for path in evaluator.write_report(workdir):
@@ -84,13 +82,19 @@ def evaluate_splits(
       The numbers by split, as `cmav.summary.flatten` gives them.
 
     Raises:
-      UserError: as `evaluate`; before anything is evaluated where the run of a split is missing.
+      UserError: as `evaluate`; before anything is evaluated where the run of a split is missing, or an evaluator does
+        not fit.
     """
-    from cmav import summary
+    from cmav import pretrained, summary
 
     runs = {number: splits.numbered(config, workdir, number) for number in numbers}
+    mesh = distributed.make_mesh()
     for number, (split_config, folder) in runs.items():
-        check_there_is_something(split_config, epath.Path(folder), f"split {number}: ")
+        with within(f"split {number}"):
+            check_there_is_something(split_config, epath.Path(folder))
+            split_config = pretrained.settle(split_config, folder, overrides or {}, to_train=False)
+            _make_evaluators(split_config, step or pretrained.newest_step(folder) or 0, mesh)
+            runs[number] = split_config, folder
     rows = {}
     for number, (split_config, folder) in runs.items():
         rows[number] = summary.flatten(evaluate(split_config, epath.Path(folder), step=step, overrides=overrides))
@@ -99,7 +103,7 @@ def evaluate_splits(
     return rows
 
 
-def check_there_is_something(config: ConfigDict, workdir: epath.Path, whose: str = "") -> None:
+def check_there_is_something(config: ConfigDict, workdir: epath.Path) -> None:
     """A run without checkpoints can be judged by the features that it would start from, but not by a fresh head.
 
     Raises:
@@ -114,8 +118,17 @@ def check_there_is_something(config: ConfigDict, workdir: epath.Path, whose: str
     if not pretrained.is_wanted(config) or (needs_head and "head" not in config.init.load):
         command = "cmav.finetune" if config.task == "action" else "cmav.main"
         raise UserError(
-            f"{whose}no checkpoints in {workdir}: train first (python -m {command} …) or name the run's --workdir."
+            f"no checkpoints in {workdir}: train first (python -m {command} …) or name the run's --workdir."
         )
+
+
+def _make_evaluators(config: ConfigDict, step: int, mesh: Any, split: str | None = None) -> dict[str, Any]:
+    """Of a settled config. Frames and tokens are those of the phase that the checkpoint of `step` comes from."""
+    from cmav.evals.evaluators import make_evaluators
+    from cmav.phases import phase_of
+    from cmav.tasks import make_task
+
+    return make_evaluators(config, make_task(config, phase_of(config, step).settings), mesh, split)
 
 
 def _load(config: ConfigDict, workdir: epath.Path, step: int | None, mesh: Any) -> tuple[Any, int]:

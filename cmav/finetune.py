@@ -10,7 +10,7 @@ network is that of the pretrained run, whatever its config. Started again, the s
 # Kept short: the logic is in `train.py` and `pretrained.py`, where it can be tested.
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,6 +19,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from cmav import cli, distributed
+from cmav.errors import within
 
 
 def finetune(config: ConfigDict, workdir: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,6 +40,30 @@ def finetune(config: ConfigDict, workdir: str, overrides: Mapping[str, Any]) -> 
     return json.loads((epath.Path(workdir) / "summary.json").read_text())
 
 
+def finetune_splits(
+    config: ConfigDict, workdir: str, numbers: Sequence[int], overrides: Mapping[str, Any]
+) -> dict[int, dict[str, Any]]:
+    """Trains a run on each official split, `<workdir>/split<n>`, and reports the mean (`cmav.splits.report`).
+
+    All of them start from the same checkpoint. Returns their summaries, by split.
+
+    Raises:
+      UserError: as `finetune`; what can be known of any split is said before the first is trained.
+      Preempted: as `finetune`.
+    """
+    from cmav import preflight, pretrained, splits
+
+    runs = {number: splits.numbered(config, workdir, number) for number in numbers}
+    for number, (split_config, folder) in runs.items():
+        with within(f"split {number}"):
+            runs[number] = pretrained.settle(split_config, folder, overrides), folder
+            preflight.plan(*runs[number], distributed.make_mesh())
+    rows = {number: finetune(*run, overrides) for number, run in runs.items()}
+    if jax.process_index() == 0:
+        splits.report(rows, epath.Path(workdir))
+    return rows
+
+
 def main(config: ConfigDict, split_numbers: str | None) -> int | None:
     distributed.initialize(flags.FLAGS.distributed)
     from cmav import splits, train  # Imports TensorFlow, and a mistyped flag should not wait for that.
@@ -47,12 +72,8 @@ def main(config: ConfigDict, split_numbers: str | None) -> int | None:
     try:
         if not split_numbers:
             finetune(config, workdir, overrides)
-            return None
-        rows = {}
-        for number in splits.parse(split_numbers):
-            rows[number] = finetune(*splits.numbered(config, workdir, number), overrides)
-        if jax.process_index() == 0:
-            splits.report(rows, epath.Path(workdir))
+        else:
+            finetune_splits(config, workdir, splits.parse(split_numbers), overrides)
     except train.Preempted as stop:
         logging.info("%s", stop)
         return 128 + 15  # As a process that SIGTERM ended, so that a scheduler starts the job again.

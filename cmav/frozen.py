@@ -1,16 +1,15 @@
 """A trained network as it is, for commands that only look at videos with it."""
 
 import dataclasses
-import json
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from etils import epath
 from ml_collections import ConfigDict
 
+from cmav import run_config
 from cmav.errors import UserError
 from cmav.tasks.action import Action
 from cmav.tasks.avs import Avs
@@ -46,7 +45,7 @@ class FrozenNetwork:
 
 
 def load(checkpoint: str) -> FrozenNetwork:
-    """Loads the backbone of any run's checkpoint, with the clip, the rates and the mode of the run.
+    """Loads the backbone of any run's checkpoint, with the clip and the mode of the run, and the rates of its phase.
 
     Args:
       checkpoint: a run's folder, one of its folders `checkpoints/<step>`, or "newest"; local or gs://.
@@ -58,8 +57,8 @@ def load(checkpoint: str) -> FrozenNetwork:
     from cmav import pretrained
 
     run, step, theirs = _read(checkpoint)
-    config = pretrained.inherit(cmav_config.get_default("action"), run, {})
-    config.data.clip_seconds = theirs["data"]["clip_seconds"]
+    config = pretrained.inherit(cmav_config.get_default("action"), run, step, {})
+    config.data.clip_seconds = theirs.data.clip_seconds
     mode = _mode(theirs)
     if mode == "audio_only":
         raise UserError(f"--checkpoint={checkpoint}: the network of this run (mode {mode!r}) sees no pictures.")
@@ -70,7 +69,7 @@ def load(checkpoint: str) -> FrozenNetwork:
 
 
 def load_avs(checkpoint: str, *, with_head: bool) -> FrozenNetwork:
-    """Loads a network for the task of synchronization, with the clip and the rates of its run.
+    """Loads a network for the task of synchronization, with the clip of its run and the rates of its phase.
 
     Args:
       checkpoint: as `load` takes it.
@@ -83,32 +82,33 @@ def load_avs(checkpoint: str, *, with_head: bool) -> FrozenNetwork:
     from cmav import pretrained
 
     run, step, theirs = _read(checkpoint)
-    if with_head and theirs["task"] != "avs":
+    if with_head and theirs.task != "avs":
         raise UserError(
-            f"--checkpoint={checkpoint}: this is a run of the task {theirs['task']!r}, whose network has no head of "
+            f"--checkpoint={checkpoint}: this is a run of the task {theirs.task!r}, whose network has no head of "
             "synchronization. Name the pretraining run that it started from."
         )
     mode = _mode(theirs)
     if mode in ("vision_only", "audio_only"):
         raise UserError(f"--checkpoint={checkpoint}: the network of this run (mode {mode!r}) does not see and hear.")
-    config = pretrained.inherit(cmav_config.get_default("avs"), run, {})
-    config.data.clip_seconds = theirs["data"]["clip_seconds"]
+    config = pretrained.inherit(cmav_config.get_default("avs"), run, step, {})
+    config.data.clip_seconds = theirs.data.clip_seconds
     return _load(config, run, step, ("backbone", "head") if with_head else ("backbone",))
 
 
-def _read(checkpoint: str) -> tuple[str, int, dict[str, Any]]:
+def _read(checkpoint: str) -> tuple[str, int, ConfigDict]:
     """The run's folder, the checkpoint's step, and the run's config."""
     from cmav import pretrained  # It takes seconds, for which --help should not wait; so do other imports here.
 
-    run, step = pretrained.locate(checkpoint)
-    path = epath.Path(run) / "config.json"
-    if not path.exists():
+    run, step = pretrained.resolve(checkpoint)
+    config = run_config.read(run)
+    if config is None:
+        path = run_config.path_of(run)
         raise UserError(f"--checkpoint={checkpoint}: {path} is not there, and without it the network is not known.")
-    return run, _newest_step(run) if step is None else step, json.loads(path.read_text())
+    return run, step, config
 
 
-def _mode(config: Mapping[str, Any]) -> str:
-    return config["action"]["mode"] if config["task"] == "action" else "full"
+def _mode(config: ConfigDict) -> str:
+    return config.action.mode if config.task == "action" else "full"
 
 
 def _load(config: ConfigDict, run: str, step: int, subtrees: Sequence[str]) -> FrozenNetwork:
@@ -119,16 +119,6 @@ def _load(config: ConfigDict, run: str, step: int, subtrees: Sequence[str]) -> F
 
     config.init.checkpoint, config.init.load = f"{run}/checkpoints/{step}", tuple(subtrees)
     mesh = distributed.make_mesh()
-    task = make_task(config, config.phases[-1])
+    task = make_task(config, config.phases[0])  # All of them have the rate of the checkpoint's phase.
     state = train.create_state(config, task, optax.identity(), mesh)
     return FrozenNetwork(task, {"params": state.params, **state.model_state}, mesh, run, step)
-
-
-def _newest_step(run: str) -> int:
-    from cmav.checkpoint import Checkpoints
-
-    checkpoints = Checkpoints(run)
-    try:
-        return checkpoints.steps()[-1]
-    finally:
-        checkpoints.close()

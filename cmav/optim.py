@@ -51,12 +51,21 @@ def make_optimizer(config: ConfigDict, schedule: Schedule) -> optax.GradientTran
     steps = [rule]
     if config.weight_decay:
         steps.insert(0, optax.add_decayed_weights(config.weight_decay, mask=_kernels))
-    if config.clip_norm:
-        steps.insert(0, optax.clip_by_global_norm(config.clip_norm))
     if config.frozen or config.multipliers or config.head_warmup_steps:
         multipliers = {**dict(config.multipliers), **dict.fromkeys(config.frozen, 0.0)}
         steps.append(scale_subtrees(multipliers, config.head_warmup_steps))
-    return optax.chain(*steps)
+    optimizer = optax.chain(*steps)
+    return _clipped(optimizer, config.clip_norm) if config.clip_norm else optimizer
+
+
+def _clipped(optimizer: optax.GradientTransformation, norm: float) -> optax.GradientTransformation:
+    """Clips gradients before an optimizer, whose state stays as it is: a run may begin to clip when it goes on."""
+    clip = optax.clip_by_global_norm(norm)
+
+    def update(updates, state, params=None):
+        return optimizer.update(clip.update(updates, optax.EmptyState())[0], state, params)
+
+    return optax.GradientTransformation(optimizer.init, update)
 
 
 class ScaleSubtreesState(NamedTuple):

@@ -6,6 +6,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from cmav.errors import UserError
+
+_KEYS = ("frame_rate", "batch_size", "steps")
+
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
@@ -24,9 +28,16 @@ class Phase:
 
 
 def list_phases(config: ConfigDict) -> list[Phase]:
-    """The phases in order. Which examples step s sees is a function of the config and s alone."""
+    """The phases in order. Which examples step s sees is a function of the config and s alone.
+
+    Raises:
+      UserError: where there are none, or one has not a rate, a batch size and a number of steps.
+    """
+    if not config.phases:
+        raise UserError("config.phases is empty: there must be at least one phase.")
     phases, step, example = [], 0, 0
-    for settings in config.phases:
+    for number, settings in enumerate(config.phases):
+        _check(number, settings)
         phases.append(Phase(settings, step, example))
         step += settings["steps"]
         example += settings["steps"] * settings["batch_size"]
@@ -34,6 +45,25 @@ def list_phases(config: ConfigDict) -> list[Phase]:
 
 
 def phase_of(config: ConfigDict, step: int) -> Phase:
-    """The phase that a network of `step` steps was last trained in."""
+    """The phase that a network of `step` steps was last trained in.
+
+    Args:
+      config: of the run whose checkpoint it is, as `cmav.run_config.read` gives it. No other config knows.
+      step: of the checkpoint. Steps beyond the last phase belong to it.
+    """
     phases = list_phases(config)
     return next((phase for phase in phases if step <= phase.last_step), phases[-1])
+
+
+def _check(number: int, settings: Any) -> None:
+    form = f"config.phases[{number}]={settings!r}: give {', '.join(_KEYS)}"
+    if not isinstance(settings, Mapping) or set(settings) != set(_KEYS):
+        raise UserError(f"{form}, and nothing else.")
+    if not all(_is_number(settings[key]) and settings[key] > 0 for key in _KEYS):
+        raise UserError(f"{form}, each greater than 0.")
+    if not all(isinstance(settings[key], int) for key in ("batch_size", "steps")):
+        raise UserError(f"{form}, the last two as whole numbers.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

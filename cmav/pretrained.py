@@ -2,12 +2,11 @@
 
 A run's folder has `config.json` and `checkpoints/<step>`. Weights mean something only with the settings that they were
 trained with, and not all of these show in the arrays' shapes: the number of heads, the companding, the strides. So the
-run's own config gives the network, unless `config.init.inherit` is off.
+run's own config gives the network, and the frame rate of the checkpoint's step, unless `config.init.inherit` is off.
 """
 
-import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,14 +15,18 @@ from etils import epath
 from ml_collections import ConfigDict
 from ml_collections.config_flags import config_path
 
+from cmav import distributed, run_config
 from cmav.checkpoint import Checkpoints
 from cmav.errors import UserError
+from cmav.phases import phase_of
 from cmav.trees import flatten, heads, is_under
 
 RUNS = "runs"  # where `--workdir` puts runs by default, and "newest" looks
 NEWEST = "newest"
+CHECKPOINTS = "checkpoints"  # folder in a run's
 INHERITED = {"data": ("stored_frame_rate", "sample_rate", "crop_size")}  # beside all of `model`
-OWN = {"data": (*INHERITED["data"], "clip_seconds"), "action": ("mode", "num_classes", "hidden_size")}
+OWN = {"data": (*INHERITED["data"], "clip_seconds"), "action": ("mode", "num_classes", "hidden_size", "standardise")}
+_LOADED = ("params", "model_state")  # items of a checkpoint
 
 
 def locate(checkpoint: str) -> tuple[str, int | None]:
@@ -50,9 +53,29 @@ def locate(checkpoint: str) -> tuple[str, int | None]:
     return folder, int(step) if step else None
 
 
+def resolve(checkpoint: str) -> tuple[str, int]:
+    """As `locate`, but with the step of the checkpoint that is really loaded: of a run's the newest that is whole.
+
+    Raises:
+      UserError: as `locate`, or where none is whole.
+    """
+    run, step = locate(checkpoint)
+    if step is not None:
+        return run, step
+    checkpoints = Checkpoints(run)
+    _, metadata = checkpoints.restore_as_saved(_LOADED, distributed.replicated(distributed.make_mesh()))
+    checkpoints.close()
+    return run, metadata["step"]
+
+
 def has_checkpoints(folder: str) -> bool:
     """Whether a folder is that of a run which has saved something."""
-    return bool(_steps(epath.Path(folder)))
+    return newest_step(folder) is not None
+
+
+def newest_step(folder: str) -> int | None:
+    """The step that a run has saved last, whole or not; None where it has saved nothing."""
+    return max((int(path.name) for path in _steps(epath.Path(folder))), default=None)
 
 
 def is_wanted(config: ConfigDict) -> bool:
@@ -60,57 +83,96 @@ def is_wanted(config: ConfigDict) -> bool:
     return bool(config.init.checkpoint) and config.action.mode != "scratch"
 
 
-def settle(config: ConfigDict, workdir: str, overrides: Mapping[str, Any]) -> ConfigDict:
-    """The config of a run in `workdir`, with the network that it has or is to start from (see `inherit`).
+def settle(config: ConfigDict, workdir: str, overrides: Mapping[str, Any], *, to_train: bool = True) -> ConfigDict:
+    """The config of a run in `workdir`, with the network that it has or is to start from.
 
-    A run that has begun keeps its own network, wherever the one that it started from may be by now.
+    A run that has begun keeps its own network, wherever the one that it started from may be by now. Of one that is to
+    start, `init.checkpoint` then names a single checkpoint.
+
+    Args:
+      config: what everything else comes from.
+      workdir: the run's folder.
+      overrides: what the command line sets, by path ("model.dropout"): it counts for more than what the run had.
+      to_train: the run is to go on, with the phases of `config` at the rates of its own; otherwise its checkpoints are
+        to be looked at, and the phases are its own, from the first to the last.
 
     Raises:
-      UserError: where the checkpoint to start from is not there.
+      UserError: where the checkpoint to start from is not there, or a run's `config.json` is damaged.
     """
     if not config.init.inherit:
         return config
     if has_checkpoints(workdir):
-        return inherit(config, workdir, overrides, is_own=True)
+        return _inherit_own(config, workdir, overrides, to_train=to_train)
     if not is_wanted(config):
         return config
-    run, _ = locate(config.init.checkpoint)
-    return inherit(config, run, overrides)
+    run, step = resolve(config.init.checkpoint)
+    config = inherit(config, run, step, overrides)
+    config.init.checkpoint = f"{run}/{CHECKPOINTS}/{step}"
+    return config
 
 
-def inherit(config: ConfigDict, run: str, overrides: Mapping[str, Any], *, is_own: bool = False) -> ConfigDict:
-    """A copy of a config with the network of a run: its `model`, its rates, and its crop.
+def inherit(config: ConfigDict, run: str, step: int, overrides: Mapping[str, Any]) -> ConfigDict:
+    """A copy of a config with the network of another run's checkpoint: its `model`, its rates, and its crop.
 
     Args:
-      config: what everything else comes from.
-      run: folder of a run; a checkpoint that has lost its `config.json` changes nothing, and that is said.
-      overrides: what the command line sets, by path ("model.dropout"): it counts for more than the run.
-      is_own: the run is that of this very config: its clips, its head and the frame rate of each phase count as well.
+      config: what everything else comes from. All of its phases get the rate of the phase that the checkpoint is of.
+      run: folder of the other run; where it has lost its `config.json` nothing is changed, and that is said.
+      step: of the checkpoint.
+      overrides: as in `settle`.
 
     Raises:
-      UserError: where the run's `config.json` cannot be read.
+      UserError: where the run's `config.json` is damaged.
     """
-    config = config.copy_and_resolve_references()
-    path = epath.Path(run) / "config.json"
-    if not path.exists():
+    theirs = _config_of(run)
+    if theirs is None:
+        return config.copy_and_resolve_references()
+    rate = phase_of(theirs, step).settings["frame_rate"]
+    phases = [{**phase, "frame_rate": rate} for phase in config.phases]
+    return _take_over(config, run, theirs, INHERITED, phases, overrides)
+
+
+def _inherit_own(config: ConfigDict, run: str, overrides: Mapping[str, Any], *, to_train: bool) -> ConfigDict:
+    """As `inherit`, of the run of this very config: its clips and its head count as well. See `settle`."""
+    theirs = _config_of(run)
+    if theirs is None:
+        return config.copy_and_resolve_references()
+    phases = [dict(phase) for phase in theirs.phases]
+    if to_train:  # Phases that are new go on at the last one's rate.
+        rates = [phase["frame_rate"] for phase in phases]
+        rates += rates[-1:] * (len(config.phases) - len(rates))
+        phases = [{**phase, "frame_rate": rate} for phase, rate in zip(config.phases, rates, strict=False)]
+    else:  # The command line may set the rate of one, but not move the steps at which they end.
+        overrides = {
+            key: value
+            for key, value in overrides.items()
+            if not key.startswith("phases") or key in {f"phases[{n}].frame_rate" for n in range(len(phases))}
+        }
+    return _take_over(config, run, theirs, OWN, phases, overrides)
+
+
+def _config_of(run: str) -> ConfigDict | None:
+    theirs = run_config.read(run)
+    if theirs is None:
+        path = run_config.path_of(run)
         logging.warning("%s is not there: taking the network and the rates from this run's own config", path)
-        return config
-    try:
-        theirs = json.loads(path.read_text())
-        rates = [phase["frame_rate"] for phase in theirs["phases"]]
-    except (ValueError, KeyError) as error:
-        raise UserError(
-            f"{path} cannot be read ({error}): bring it back, or set --config.init.inherit=False."
-        ) from error
+    return theirs
+
+
+def _take_over(
+    config: ConfigDict,
+    run: str,
+    theirs: ConfigDict,
+    sections: Mapping[str, Sequence[str]],
+    phases: Sequence[Mapping[str, Any]],
+    overrides: Mapping[str, Any],
+) -> ConfigDict:
+    """A copy of a config with the `model` of another, the named keys of sections, these phases, and the overrides."""
+    config = config.copy_and_resolve_references()
     before = flatten(_plain(config))
-    sections = {"model": tuple(config.model.keys()), **(OWN if is_own else INHERITED)}
-    inherited = [(section, key) for section, keys in sections.items() for key in keys]
+    inherited = [(section, key) for section, keys in {"model": tuple(config.model), **sections}.items() for key in keys]
     for section, key in inherited:
-        if key in theirs.get(section, {}):
-            config[section][key] = _tuples(theirs[section][key])
-    if not is_own or len(rates) != len(config.phases):
-        rates = [rates[-1]] * len(config.phases)
-    config.phases = tuple({**phase, "frame_rate": rate} for phase, rate in zip(config.phases, rates, strict=True))
+        config[section][key] = theirs[section][key]
+    config.phases = tuple(phases)
     # Only what is inherited is set again: the config may have been changed since the command line was read.
     touched = ("phases", *(f"{section}.{key}" for section, key in inherited))
     for key, value in overrides.items():
@@ -118,7 +180,7 @@ def inherit(config: ConfigDict, run: str, overrides: Mapping[str, Any], *, is_ow
             config_path.set_value(key, config, value)
     changed = [key for key, value in flatten(_plain(config)).items() if before.get(key) != value]
     if changed:
-        logging.info("from %s: %s", path, ", ".join(sorted(changed)))
+        logging.info("from %s: %s", run_config.path_of(run), ", ".join(sorted(changed)))
     return config
 
 
@@ -156,6 +218,15 @@ def start_from(items: dict[str, Any], config: ConfigDict) -> dict[str, Any]:
         _count({path: leaf for path, leaf in theirs.items() if path not in wanted}),
     )
     return jax.tree.unflatten(jax.tree.structure(items), leaves)
+
+
+def check_names(items: Mapping[str, Any], config: ConfigDict) -> None:
+    """Checks that a network has the subtrees `config.init.load`; `items` as in `start_from`, or their shapes.
+
+    Raises:
+      UserError: where it has not.
+    """
+    _choose(flatten(items), config.init.load)
 
 
 def _choose(paths: Iterable[str], names: Iterable[str]) -> set[str]:
@@ -201,32 +272,25 @@ def _count(leaves: Mapping[str, Any]) -> str:
 
 def _newest_run() -> str:
     """The pretraining run in `runs/` that has saved last."""
-    runs = []
-    for path in epath.Path(RUNS).glob("*/config.json"):
-        is_pretraining = json.loads(path.read_text()).get("task") != "action"
-        saved = [folder.stat().mtime for folder in _steps(path.parent)]
-        if is_pretraining and saved:
-            runs.append((max(saved), str(path.parent)))
-    if not runs:
-        raise UserError(
-            f"no pretrained run in {RUNS}/ to start from. Pretrain first (python -m cmav.main "
-            "--config=configs/avs_cma.py), name another run's folder (--config.init.checkpoint=FOLDER, local or gs://) "
-            "or train from scratch (--config.action.mode=scratch)."
-        )
-    _, run = max(runs)
-    logging.info("the newest pretrained run is %s", run)
-    return run
+    saved = {}
+    for path in epath.Path(RUNS).glob(f"*/{run_config.NAME}"):
+        if steps := _steps(path.parent):
+            saved[str(path.parent)] = max(step.stat().mtime for step in steps)
+    for run in sorted(saved, key=saved.__getitem__, reverse=True):
+        if run_config.read(run).task != "action":
+            logging.info("the newest pretrained run is %s", run)
+            return run
+    raise UserError(
+        f"no pretrained run in {RUNS}/ to start from. Pretrain first (python -m cmav.main "
+        "--config=configs/avs_cma.py), name another run's folder (--config.init.checkpoint=FOLDER, local or gs://) "
+        "or train from scratch (--config.action.mode=scratch)."
+    )
 
 
 def _steps(run: epath.Path) -> list[epath.Path]:
-    folder = run / "checkpoints"
+    folder = run / CHECKPOINTS
     return [path for path in folder.iterdir() if path.name.isdecimal()] if folder.is_dir() else []
 
 
 def _plain(config: ConfigDict) -> dict[str, Any]:
     return {section: config[section].to_dict() for section in ("model", "data", "action")}
-
-
-def _tuples(value: Any) -> Any:
-    """JSON has lists where a config has tuples."""
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value

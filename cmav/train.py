@@ -22,16 +22,14 @@ from flax import struct
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from cmav import distributed, pretrained, summary
+from cmav import distributed, preflight, pretrained, run_config, summary
 from cmav.checkpoint import Checkpoints
-from cmav.data.index import SplitIndex, list_splits
 from cmav.data.pipeline import make_loader
 from cmav.errors import UserError
-from cmav.evals.evaluators import Evaluator, ask, list_panels, make_evaluators
-from cmav.optim import make_optimizer, make_schedule
-from cmav.phases import Phase, list_phases
+from cmav.evals.evaluators import Evaluator, ask, list_panels
+from cmav.phases import Phase
 from cmav.progress import Progress
-from cmav.tasks import Batch, Metrics, Task, make_task
+from cmav.tasks import Batch, Metrics, Task
 
 
 class NonFiniteLossError(UserError):
@@ -117,14 +115,9 @@ class Trainer:
         self.config, self.workdir = config, epath.Path(workdir)
         self.is_lead = jax.process_index() == 0
         self.mesh = distributed.make_mesh()
-        self.phases = list_phases(config)
-        self.total_steps = self.phases[-1].last_step
-        self.schedule = make_schedule(config.optim, self.total_steps)
-        self.optimizer = make_optimizer(config.optim, self.schedule)
-        self.index = SplitIndex.load(config.data.dir, config.data.train_split)
-        if self.is_lead:
-            self.workdir.mkdir(parents=True, exist_ok=True)
-            (self.workdir / "config.json").write_text(config.to_json_best_effort(indent=2))
+        self.plan = preflight.plan(config, workdir, self.mesh)  # First: a start that is refused leaves all as it was.
+        self.phases, self.total_steps = self.plan.phases, self.plan.total_steps
+        self.schedule, self.optimizer = self.plan.schedule, self.plan.optimizer
         self.checkpoints = Checkpoints(workdir, config.checkpoint.keep)
         self.preemption = distributed.Preemption()
         writers = [metric_writers.SummaryWriter(str(workdir))] if self.is_lead else []
@@ -137,6 +130,8 @@ class Trainer:
     def run(self) -> TrainState:
         try:
             state, step = self._restore_or_create()
+            if self.is_lead:
+                run_config.write(self.config, self.workdir, step)
             self.progress = Progress(step, self.total_steps)
             for phase in self.phases:
                 if step < phase.last_step:
@@ -153,19 +148,10 @@ class Trainer:
             self.writer.close()
 
     def _task(self, phase: Phase) -> Task:
-        return make_task(self.config, phase.settings)
+        return self.plan.tasks[self.phases.index(phase)]
 
     def _evaluators(self, task: Task) -> dict[str, Evaluator]:
-        """The config's evaluators; none where there are no held-out clips, which is no reason not to train."""
-        data = self.config.data
-        if data.eval_split not in list_splits(data.dir):
-            logging.warning(
-                "no split %r in %s: training without evaluation. To have one, build it from other videos: "
-                "python data_prep/build_tfrecords.py --videos DIR_OR_CSV --out %s --split %s",
-                *(data.eval_split, data.dir, data.dir, data.eval_split),
-            )
-            return {}
-        return make_evaluators(self.config, task, self.mesh)
+        return self.plan.evaluators[task]
 
     def _restore_or_create(self) -> tuple[TrainState, int]:
         """The order: this run's own newest checkpoint, else what `config.init` names, else a fresh network."""
@@ -227,7 +213,7 @@ class Trainer:
 
     def _batches(self, phase: Phase, task: Task, first_step: int) -> Iterator[tuple[dict, dict]]:
         batch_size = phase.settings["batch_size"]
-        loader = make_loader(self.index, task, self.config.data, train=True)
+        loader = make_loader(self.plan.index, task, self.config.data, train=True)
         batches = loader.train_batches(
             seed=self.config.seed,
             first_example=phase.example_at(first_step),

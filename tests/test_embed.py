@@ -30,8 +30,8 @@ RATE, SIZE, WINDOW = 10, 20, 2.0
 SECONDS = {"four.mkv": 4.0, "silent.mkv": 5.3, "short.mkv": 0.9}
 
 
-def save_run(folder, config, steps=(3,)):
-    """A run's folder with drawn weights, others at every step."""
+def save_run(folder, config, steps=(9,)):
+    """A run's folder with drawn weights, others at every step; of the tiny config these are of its 10 Hz phase."""
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(config.to_json_best_effort())
     task = make_task(config, config.phases[-1])
@@ -49,7 +49,7 @@ def save_run(folder, config, steps=(3,)):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A pretraining run with windows of 2 s."""
-    return save_run(tmp_path_factory.mktemp("runs") / "avs", tiny_config.get_config(), steps=(3, 6))
+    return save_run(tmp_path_factory.mktemp("runs") / "avs", tiny_config.get_config(), steps=(9, 12))
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_the_same_as_from_shards(network, videos, tmp_path):
     assert silent[:32].any() and not silent[32:].any()  # as vision-only: no audio features
     assert arrays["seconds"][rows_of(arrays, "silent.mkv")] == pytest.approx(2.65)
     metadata = json.loads(str(arrays["metadata"]))
-    assert metadata["step"] == 6 and metadata["layers"] == ["features"] and metadata["clip_seconds"] == WINDOW
+    assert metadata["step"] == 12 and metadata["layers"] == ["features"] and metadata["clip_seconds"] == WINDOW
     with open(tmp_path / "f.npz.failed.csv", newline="") as file:
         (failed,) = csv.DictReader(file)
     assert failed["path"] == str(videos / "broken.mp4") and "cannot be opened" in failed["reason"]
@@ -247,17 +247,17 @@ def test_no_video_at_all_is_an_error(network, tmp_path, command, capsys):
 
 def test_loads_the_network_of_a_run(run, loaded, tmp_path):
     config = tiny_config.get_config()
-    assert loaded.step == 6 and loaded.task.clip.seconds == WINDOW and loaded.task.action_config.mode == "full"
+    assert loaded.step == 12 and loaded.task.clip.seconds == WINDOW and loaded.task.action_config.mode == "full"
     assert loaded.task.clip.achieved_frame_rate == 10.0 and loaded.task.num_views == 1
     task = make_task(config, config.phases[-1])
-    saved = fake_variables.draw(jax.eval_shape(task.init, jax.random.key(0)), 6)
+    saved = fake_variables.draw(jax.eval_shape(task.init, jax.random.key(0)), 12)
     jax.tree.map(
         np.testing.assert_array_equal,
         jax.device_get(loaded.variables["params"]["backbone"]),
         saved["params"]["backbone"],
     )
-    earlier = frozen.load(f"{run}/checkpoints/3")
-    assert earlier.step == 3 and earlier.checksum() != loaded.checksum()
+    earlier = frozen.load(f"{run}/checkpoints/9")
+    assert earlier.step == 9 and earlier.checksum() != loaded.checksum()
     moved = tmp_path / "moved"
     os.symlink(run, moved)
     assert frozen.load(str(moved)).checksum() == loaded.checksum()

@@ -119,6 +119,10 @@ def test_a_split_without_a_run_is_named_before_anything_is_evaluated(data_dir, w
     monkeypatch.setattr(evaluate, "evaluate", lambda *args, **kwargs: pytest.fail("evaluated"))
     with pytest.raises(UserError, match=r"split 3: no checkpoints in .*split3"):
         evaluate.evaluate_splits(another_network(data_dir), str(workdir), [1, 3, 2])
+    with pytest.raises(UserError, match=r"split 2: config\.evals\.action: batch_size=0"):
+        config = another_network(data_dir)
+        config.evals.action.batch_size = 0
+        evaluate.evaluate_splits(config, str(workdir), [2, 1])
 
 
 class FeatureSum:
@@ -149,7 +153,7 @@ def test_a_network_that_never_was_fine_tuned(data_dir, run, tmp_path, monkeypatc
     with pytest.raises(UserError, match="train first"):  # Its head would be a fresh one, and the answers chance.
         evaluate.evaluate(config, fresh)
 
-    config.evals = {"features": dict(type="probe")}
+    config.evals = {"features": dict(type="probe", every=1, batch_size=8, layers=(), cs=(), folds=())}
     metrics = evaluate.evaluate(config, fresh)
     expected = pytest.approx(digest(state.params["backbone"]), rel=1e-6)
     assert metrics == {"step": 0, "features/sum": expected, "features/step": 0}

@@ -176,7 +176,7 @@ def test_overlay_is_in_sync_with_its_sound(loaded_once, tmp_path):
     with open(sheet, "rb") as file:
         assert file.read(8) == b"\x89PNG\r\n\x1a\n"
     saved = load(arrays)
-    assert saved["maps"].any() and saved["has_audio"] and saved["full"] > 0 and saved["step"] == 3
+    assert saved["maps"].any() and saved["has_audio"] and saved["full"] > 0 and saved["step"] == 9
     assert saved["times"][0] == 0 and saved["times"][-1] == pytest.approx(3.6, abs=0.11)
     assert str(saved["method"]) == "attention" and saved["heads"].shape == (len(saved["times"]), 4, 3, 3)
 
@@ -264,9 +264,9 @@ def test_even_sides():
 
 def test_loads_the_head_of_a_pretraining_run(runs, network):
     config = tiny_config.get_config()
-    assert network.step == 3 and network.task.clip.seconds == WINDOW and network.task.clip.achieved_frame_rate == 10.0
+    assert network.step == 9 and network.task.clip.seconds == WINDOW and network.task.clip.achieved_frame_rate == 10.0
     task = make_task(config, config.phases[-1])
-    saved = fake_variables.draw(jax.eval_shape(task.init, jax.random.key(0)), 3)
+    saved = fake_variables.draw(jax.eval_shape(task.init, jax.random.key(0)), 9)
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(network.variables["params"]), saved["params"])
     with pytest.raises(UserError, match=r"a run of the task 'action', whose network has no head of synchronization"):
         frozen.load_avs(runs[1], with_head=True)

@@ -181,5 +181,5 @@ def test_a_run_that_has_begun_keeps_its_network(run, tmp_path):
     config = action_config("/gone")
     assert pretrained.settle(config, str(tmp_path), {}).model.num_heads == 2
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(UserError, match=r"config\.json cannot be read"):
+    with pytest.raises(UserError, match=r"config\.json is damaged"):
         pretrained.settle(config, str(tmp_path), {})

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import pytest
 from etils import epath
 
+from cmav import config as cmav_config
 from cmav import report
 from cmav.errors import UserError
 from cmav.reporting.media import Media
@@ -15,16 +16,8 @@ from cmav.reporting.media import Media
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 MP4 = b"\x00\x00\x00\x18ftypmp42" + bytes(range(255, -1, -1))
 VOID = {"meta", "img", "br", "link", "input", "hr", "source"}
-CONFIG = {
-    "task": "avs",
-    "data": {
-        "dir": "data/<demo>",
-        "eval_split": "validation",
-        "clip_seconds": 4.2,
-        "shift_seconds": [2.0, 5.8],
-        "shift_both": False,
-    },
-}
+CONFIG = json.loads(cmav_config.get_default().to_json())
+CONFIG["data"] |= {"dir": "data/<demo>"}
 SUMMARY = {
     "steps": 1700,
     "seconds": 332.4,

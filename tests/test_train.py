@@ -180,6 +180,23 @@ def test_a_loss_that_is_not_finite_stops_the_run(config, tmp_path):
     assert saved_steps(tmp_path)[-1] < failed
 
 
+def test_after_such_a_stop_a_run_goes_on_as_the_message_advises(config, tmp_path):
+    """With a smaller learning rate, a warm-up, and clipping; and what was changed is kept."""
+    config.phases = config.phases[:1]
+    config.optim.name, config.optim.momentum = "sgd", 0.0
+    before = jax.device_get(train.train(config, str(tmp_path)).params)
+    one = dict(config.phases[0])
+    config.phases = ({**one, "steps": 8},)
+    changes = {"optim.clip_norm": 1e-3, "optim.learning_rate": 1e-2, "optim.warmup_steps": 5}
+    config.update_from_flattened_dict(changes)
+    after = jax.device_get(train.train(config, str(tmp_path)).params)
+    kept = json.loads((tmp_path / "config.json").read_text())["changes"]
+    assert [one["step"] for one in kept] == [6] and {"phases[0].steps", *changes} == set(kept[0]["keys"])
+    assert kept[0]["keys"]["optim.clip_norm"] == [0.0, 1e-3]
+    moved = [np.linalg.norm(a - b) for a, b in zip(jax.tree.leaves(after), jax.tree.leaves(before), strict=True)]
+    assert 1e-6 < np.linalg.norm(moved) < 1e-4  # two steps of at most 0.01 · 0.001, and the decay
+
+
 def test_damaged_records_cost_themselves_only(config, tmp_path):
     folder = tmp_path / "clips"
     index = fake_clips.write_dataset(folder, "train", 24, **tiny_config.CLIPS)
@@ -198,11 +215,14 @@ def test_damaged_records_cost_themselves_only(config, tmp_path):
 
 
 def test_a_checkpoint_of_another_network_is_refused(config, tmp_path):
+    """By its arrays, where no config.json says what its network is."""
     one_phase(config, 1)
     train.train(config, str(tmp_path))
+    (tmp_path / "config.json").unlink()
     config.model.hidden_size = 64
     with pytest.raises(UserError, match="another network"):
         train.train(config, str(tmp_path))
+    assert not (tmp_path / "config.json").exists()
 
 
 def test_evaluation_answers_the_same_questions_whatever_the_batch(config, tmp_path):

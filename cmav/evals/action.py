@@ -80,6 +80,7 @@ class ActionEvaluator:
     """
 
     def __init__(self, config: ConfigDict, data: ConfigDict, task: Any, mesh: Mesh, split: str):
+        distributed.local_rows(config.batch_size, mesh)
         self._config, self._mesh, self._split, self._num_views = config, mesh, split, task.num_views
         self._index = SplitIndex.load(data.dir, split)
         self._loader = make_loader(self._index, task, data, train=False)

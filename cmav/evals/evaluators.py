@@ -13,7 +13,7 @@ from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from cmav.errors import UserError
+from cmav.errors import UserError, within
 from cmav.evals import action, figures, pretext
 from cmav.evals.action import ActionEvaluator
 from cmav.evals.localization_evaluator import LocalizationEvaluator
@@ -37,6 +37,15 @@ EVALUATORS = {
     "probe": ProbeEvaluator,
 }
 
+# Of each type, the task whose networks it can judge, and the settings that it must have.
+_NEEDS = {
+    "pretext": ("avs", ("every", "batch_size", "pairs_per_clip", "seed")),
+    "localization": ("avs", ("every", "batch_size", "methods", "stride", "pictures", "boxes", "scenes")),
+    "action": ("action", ("every", "batch_size")),
+    "probe": ("action", ("every", "batch_size", "layers", "cs", "folds")),
+}
+_AT_LEAST_1 = ("every", "batch_size", "pairs_per_clip")
+
 # Those that look at features, not at what the head says: they can judge a network whose head was never trained.
 FEATURE_EVALUATORS = frozenset({"probe"})
 
@@ -48,19 +57,35 @@ def make_evaluators(config: ConfigDict, task: Task, mesh: Mesh, split: str | Non
     """Makes every evaluator of `config.evals`, by name. `split` replaces `config.data.eval_split`.
 
     Raises:
-      UserError: for a type that is not in `EVALUATORS`, or a split that is not there.
+      UserError: where one of them could not run: its type, its settings, its batch size on these devices, its split.
     """
     evaluators = {}
     for name, settings in config.evals.items():
-        if settings.type not in EVALUATORS:
-            raise UserError(f"config.evals.{name}.type={settings.type!r}: choose one of {', '.join(EVALUATORS)}.")
-        evaluators[name] = EVALUATORS[settings.type](settings, config.data, task, mesh, split or config.data.eval_split)
+        with within(f"config.evals.{name}"):
+            _check(settings, config.task)
+            make = EVALUATORS[settings.type]
+            evaluators[name] = make(settings, config.data, task, mesh, split or config.data.eval_split)
     return evaluators
+
+
+def _check(settings: ConfigDict, task: str) -> None:
+    kind = settings.get("type")
+    if kind not in EVALUATORS:
+        raise UserError(f"type={kind!r}: choose one of {', '.join(EVALUATORS)}.")
+    its_task, needed = _NEEDS[kind]
+    if task != its_task:
+        raise UserError(f"type {kind!r} is for the task {its_task!r}, and config.task is {task!r}.")
+    if missing := [key for key in needed if key not in settings]:
+        raise UserError(f"type {kind!r} needs the settings {', '.join(needed)}; there is no {', '.join(missing)}.")
+    for key in _AT_LEAST_1:
+        if key in needed and not (isinstance(settings[key], int) and settings[key] >= 1):
+            raise UserError(f"{key}={settings[key]!r} must be a whole number, at least 1.")
 
 
 def ask(name: str, evaluator: Evaluator, state: Any) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Runs an evaluator. Returns its numbers and its pictures, named `<name>/<metric>`."""
-    values = {f"{name}/{key}": value for key, value in evaluator.run(state)}
+    with within(f"config.evals.{name}"):
+        values = {f"{name}/{key}": value for key, value in evaluator.run(state)}
     pictures = {key: value for key, value in values.items() if isinstance(value, np.ndarray)}
     return {key: value for key, value in values.items() if key not in pictures}, pictures
 

@@ -22,6 +22,7 @@ from ml_collections import ConfigDict
 
 from cmav import distributed
 from cmav.data import checks, files
+from cmav.data.clip_ids import read_clip_ids
 from cmav.data.index import DAMAGE, SplitIndex
 from cmav.data.pipeline import Loader
 from cmav.errors import UserError
@@ -35,6 +36,8 @@ from cmav.evals.scenes import read_scenes
 from cmav.localization.listening import HEADS, Listening, find_maps
 from cmav.models import maps
 from cmav.tasks.avs import Avs
+
+_CLIPS_TO_LOOK_AT = 10_000  # for one with boxes, before training: a second or two on a local disk
 
 # Of each method, for TensorBoard; the report has all.
 _SCALARS = ("pixel_ap", "ciou50", "auc", "source_recall", "distractor_recall", "told_from_silent", "false_alarm_rate")
@@ -67,13 +70,15 @@ class LocalizationEvaluator:
 
     def __init__(self, config: ConfigDict, data: ConfigDict, task: Any, mesh: Mesh, split: str):
         if not isinstance(task, Avs):
-            raise UserError("config.evals: type 'localization' is for the task 'avs', whose network sees and hears.")
+            raise UserError("type 'localization' is for the task 'avs', whose network sees and hears.")
         maps.check_methods(config.methods, task.model_config)
         self._config, self._data, self._mesh, self._split = config, data, mesh, split
         self._index = SplitIndex.load(data.dir, split)
         self._task = Listening.of(task, size=checks.frame_side(self._index), stride=config.stride or None)
         self._records = self._task.usable_records(self._index, train=False)
         self._truths, self._without = _read_truths(config.boxes, config.scenes)
+        if self._truths:
+            self._check_boxes_fit()
         self._pictured = self._choose_pictured(config.pictures)
         answer = functools.partial(_answer, task=self._task, methods=tuple(config.methods))
         self._answer = jax.jit(answer, out_shardings=distributed.replicated(mesh))
@@ -141,6 +146,35 @@ class LocalizationEvaluator:
         path.with_suffix(".txt").write_text(f"Step {self._step}, {len(truths)} clips of {self._split!r}.\n\n{table}\n")
         return [*written, path.with_suffix(".json"), path.with_suffix(".txt")]
 
+    def _check_boxes_fit(self) -> None:
+        """Looks for a clip that has boxes. Of a large split not all can be looked at: it is not refused.
+
+        Raises:
+          UserError: where all clips were looked at, and none has boxes.
+        """
+        # The first as well, and beyond that as evenly as it goes.
+        looked_at = self._records[:: -(-len(self._records) // _CLIPS_TO_LOOK_AT)]
+        unknown = len(self._records) - len(looked_at)
+        for clip_id in read_clip_ids(self._index, looked_at):
+            if clip_id is None:
+                unknown += 1
+            elif files.file_of(clip_id.decode(errors="replace")) in self._truths:
+                return
+        if not unknown:
+            raise self._no_boxes()
+        logging.warning(
+            "none of %d clips of split %r that were looked at has boxes in %s, which is of files such as %r; without "
+            "any among the other %d, evaluating will be an error",
+            *(len(self._records) - unknown, self._split, self._config.boxes, next(iter(self._truths)), unknown),
+        )
+
+    def _no_boxes(self) -> UserError:
+        return UserError(
+            f"none of the clips of split {self._split!r} in {self._index.folder!r} has boxes in {self._config.boxes}, "
+            f"which is of files such as {next(iter(self._truths))!r}: name the boxes of these videos, or none "
+            "(boxes='')."
+        )
+
     def _find(self, variables: Mapping[str, Any], records: np.ndarray) -> dict[str, np.ndarray]:
         """What `_answer` says of each of the records, in their order."""
         data = self._data
@@ -170,11 +204,7 @@ class LocalizationEvaluator:
         truths = list(self._truths.values())
         seen, unseen = np.flatnonzero((numbers >= 0) & (numbers < len(truths))), np.flatnonzero(numbers >= len(truths))
         if not len(seen):
-            raise UserError(
-                f"config.evals: none of the clips of split {self._split!r} in {self._index.folder!r} has boxes in "
-                f"{self._config.boxes}, which is of files such as {truths[0].file!r}: name the boxes of these videos, "
-                "or none (boxes='')."
-            )
+            raise self._no_boxes()
         truths = [truths[numbers[row]] for row in seen]
         scores = {}
         for method in self._config.methods:

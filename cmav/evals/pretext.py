@@ -49,6 +49,7 @@ class PretextEvaluator:
     """
 
     def __init__(self, config: ConfigDict, data: ConfigDict, task: Any, mesh: Mesh, split: str):
+        distributed.local_rows(config.batch_size, mesh)
         self._config, self._mesh, self._split = config, mesh, split
         self._index = SplitIndex.load(data.dir, split)
         self._loader = make_loader(self._index, task, data, train=False)

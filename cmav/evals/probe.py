@@ -25,7 +25,7 @@ from cmav.data.pipeline import Loader
 from cmav.errors import UserError
 from cmav.evals.collect import collect
 from cmav.evals.intervals import wilson_interval
-from cmav.evals.svm import Features, LinearProbe
+from cmav.evals.svm import Features, LinearProbe, check_classes
 
 TOP_K = 5
 
@@ -39,13 +39,16 @@ class ProbeEvaluator:
     `train_videos`. With folds it yields `<fold>/…` of each, and their means under the plain names.
 
     Raises:
-      UserError: where the task has no views or layers of that name, splits are missing, or training and test share
-        videos.
+      UserError: where the task has no views or layers of that name, splits are missing, training and test share videos,
+        or the training videos are of a single class.
     """
 
     def __init__(self, config: ConfigDict, data: ConfigDict, task: Any, mesh: Mesh, split: str):
         if not hasattr(task, "num_views"):
             raise UserError('a probe looks at the views of the action task: set config.task="action".')
+        distributed.local_rows(config.batch_size, mesh)
+        if not config.cs or min(config.cs) <= 0:
+            raise UserError(f"cs={config.cs!r} must be at least one value of the SVM's C, each greater than 0.")
         self._config, self._data, self._task, self._mesh = config, data, task, mesh
         self._split, self._folds = split, tuple(config.folds)
         if self._folds:
@@ -60,6 +63,8 @@ class ProbeEvaluator:
             self._loaders = {split: self._loader(split, train=False)}
             self._train_loader = self._loader(data.train_split, train=True)
             _check_disjoint(self._train_loader, self._loaders[split])
+        loaders = self._loaders.values() if self._folds else [self._train_loader]
+        check_classes(np.concatenate([loader.index.rows["label"][loader.records] for loader in loaders]))
         self._reports: dict[str, dict[str, Any]] = {}
 
     def run(self, state: Any) -> Iterator[tuple[str, float]]:

@@ -55,8 +55,7 @@ class LinearProbe:
         Raises:
           UserError: where the videos are of fewer than two classes.
         """
-        if len(np.unique(train.labels_N)) < 2:
-            raise UserError("a probe needs training videos of at least two classes.")
+        check_classes(train.labels_N)
         c = choose_c(train, cs)
         clips, labels, _ = _clips(train)
         return cls(_classifier(c).fit(clips, labels), c)
@@ -70,6 +69,12 @@ class LinearProbe:
         scores = np.full((num_videos, num_classes), -np.inf)
         scores[:, self.pipeline.classes_] = decisions.reshape(num_videos, num_clips, -1).mean(axis=1)
         return scores
+
+
+def check_classes(labels_N: np.ndarray) -> None:
+    """Raises a `UserError` where training videos are of fewer than two classes."""
+    if len(np.unique(labels_N)) < 2:
+        raise UserError("a probe needs training videos of at least two classes.")
 
 
 def choose_c(train: Features, cs: Sequence[float]) -> float:

@@ -6,7 +6,9 @@ from html import escape
 from typing import Any
 
 from etils import epath
+from ml_collections import ConfigDict
 
+from cmav import run_config
 from cmav.reporting.files import interval, percent, read
 from cmav.reporting.media import Media
 from cmav.reporting.page import Section
@@ -24,17 +26,9 @@ class Settings:
     shift_both: bool  # a control experiment, in which nothing can be learned
 
     @classmethod
-    def parse(cls, config: Any) -> "Settings":
-        data = config["data"]
-        least, greatest = map(float, data["shift_seconds"])
-        return cls(
-            task=str(config["task"]),
-            data_dir=str(data["dir"]),
-            eval_split=str(data["eval_split"]),
-            clip_seconds=float(data["clip_seconds"]),
-            shift_seconds=(least, greatest),
-            shift_both=bool(data["shift_both"]),
-        )
+    def of(cls, config: ConfigDict) -> "Settings":
+        data = config.data
+        return cls(config.task, data.dir, data.eval_split, data.clip_seconds, data.shift_seconds, data.shift_both)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +93,8 @@ _PICTURES = {
 
 
 def read_settings(folder: epath.Path) -> Settings | None:
-    return read(folder / "config.json", Settings.parse)
+    config = run_config.read(folder)
+    return None if config is None else Settings.of(config)
 
 
 def sections(folder: epath.Path, media: Media) -> list[Section]:

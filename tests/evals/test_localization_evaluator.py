@@ -20,6 +20,7 @@ from sklearn import metrics as sk
 
 from cmav import config as cmav_config
 from cmav import distributed
+from cmav.data import clip_ids
 from cmav.errors import UserError
 from cmav.evals import localization, localization_evaluator, localization_pictures
 from cmav.evals.boxes import SIZE, Truth
@@ -282,14 +283,33 @@ def test_neither_boxes_nor_pictures_is_nothing_to_do(config, make, tmp_path):
     assert dict(evaluator.run(STATE)) == {} and evaluator.write_report(epath.Path(tmp_path)) == []
 
 
-def test_boxes_of_other_videos_are_an_error(config, make, tmp_path):
+@pytest.fixture
+def other_boxes(config, tmp_path):
     path = tmp_path / "other.json"
     path.write_text(json.dumps([{"file": "elsewhere", "class": "x", "bbox": [[0, 0, 1, 0.5]]}]))
     config.evals.localization.boxes = str(path)
-    with pytest.raises(
-        UserError, match=r"none of the clips of split 'validation' .* boxes in .*other\.json.*elsewhere"
-    ):
-        list(make(config).run(STATE))
+
+
+OTHER_BOXES = r"none of the clips of split 'validation' .* boxes in .*other\.json.*elsewhere"
+
+
+def test_boxes_of_other_videos_are_an_error_before_training(config, make, other_boxes):
+    with pytest.raises(UserError, match=OTHER_BOXES):
+        make(config)
+
+
+@pytest.mark.parametrize(("looked_at", "unread"), [(4, ()), (100, (5,))])
+def test_boxes_are_not_refused_as_long_as_a_clip_could_have_some(
+    config, make, other_boxes, caplog, monkeypatch, looked_at, unread
+):
+    """The split has more clips than are looked at, or one cannot be read: then it is said when all are."""
+    monkeypatch.setattr(localization_evaluator, "_CLIPS_TO_LOOK_AT", looked_at)
+    real = clip_ids._read
+    monkeypatch.setattr(clip_ids, "_read", lambda index, record: None if record in unread else real(index, record))
+    evaluator = make(config)
+    assert "that were looked at has boxes in" in caplog.text
+    with pytest.raises(UserError, match=OTHER_BOXES):
+        list(evaluator.run(STATE))
 
 
 @pytest.mark.parametrize(
