@@ -24,8 +24,15 @@ from cmav.trees import flatten, heads, is_under
 RUNS = "runs"  # where `--workdir` puts runs by default, and "newest" looks
 NEWEST = "newest"
 CHECKPOINTS = "checkpoints"  # folder in a run's
-INHERITED = {"data": ("stored_frame_rate", "sample_rate", "crop_size")}  # beside all of `model`
-OWN = {"data": (*INHERITED["data"], "clip_seconds"), "action": ("mode", "num_classes", "hidden_size", "standardise")}
+INHERITED = {  # beside all of `model`
+    "data": ("stored_frame_rate", "sample_rate", "crop_size"),
+    "loss": ("alignment_weight", "alignment_temperature"),  # which maps of the network mean something
+}
+OWN = {
+    **INHERITED,
+    "data": (*INHERITED["data"], "clip_seconds"),
+    "action": ("mode", "num_classes", "hidden_size", "standardise"),
+}
 _LOADED = ("params", "model_state")  # items of a checkpoint
 
 

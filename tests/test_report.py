@@ -184,6 +184,11 @@ def test_a_fine_tuned_run(tmp_path):
     assert len(page.sources("img")) == 1
 
 
+def test_a_doubt_about_maps_is_passed_on(tmp_path):
+    page = page_of(tmp_path, {"localization_validation.json": {**localization(), "doubt": "similarity: <nothing>"}})
+    assert "similarity: <nothing>." in page.text
+
+
 def test_the_table_of_localization(tmp_path):
     page = page_of(tmp_path, {"localization_validation.json": localization()})
     rows = page.rows()

@@ -73,6 +73,9 @@ class LocalizationEvaluator:
             raise UserError("type 'localization' is for the task 'avs', whose network sees and hears.")
         maps.check_methods(config.methods, task.model_config)
         self._config, self._data, self._mesh, self._split = config, data, mesh, split
+        self._doubt = maps.doubt(config.methods, task.loss_config.alignment_weight)
+        if self._doubt:
+            logging.warning("%s.", self._doubt)
         self._index = SplitIndex.load(data.dir, split)
         self._task = Listening.of(task, size=checks.frame_side(self._index), stride=config.stride or None)
         self._records = self._task.usable_records(self._index, train=False)
@@ -140,10 +143,12 @@ class LocalizationEvaluator:
             "stride": self._task.stride,
             "rows": rows,
             "heads": self._trained.heads or None,
+            "doubt": self._doubt,
         }
         path.with_suffix(".json").write_text(json.dumps(numbers, indent=2))
         table = format_table({name: scores for by_name in kinds.values() for name, scores in by_name.items()})
-        path.with_suffix(".txt").write_text(f"Step {self._step}, {len(truths)} clips of {self._split!r}.\n\n{table}\n")
+        head = f"Step {self._step}, {len(truths)} clips of {self._split!r}." + f"\n{self._doubt}." * bool(self._doubt)
+        path.with_suffix(".txt").write_text(f"{head}\n\n{table}\n")
         return [*written, path.with_suffix(".json"), path.with_suffix(".txt")]
 
     def _check_boxes_fit(self) -> None:

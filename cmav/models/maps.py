@@ -181,6 +181,22 @@ def check_methods(methods: Sequence[str], config: FrozenConfigDict) -> None:
         raise UserError(_no_attention(config))
 
 
+def doubt(methods: Sequence[str], alignment_weight: float) -> str:
+    """What speaks against maps by these methods, for people; empty: nothing.
+
+    Args:
+      methods: names in `METHODS`.
+      alignment_weight: of the temporal alignment loss in the network's training.
+    """
+    doubtful = [method for method in methods if method in ("similarity", "alignment")]
+    if alignment_weight or not doubtful:
+        return ""
+    return (
+        f"{' and '.join(doubtful)}: only the temporal alignment loss makes the encoders' tokens comparable, and by its "
+        "config this network was trained without it (config.loss.alignment_weight=0), so these maps may show anything"
+    )
+
+
 def _no_attention(config: FrozenConfigDict) -> str:
     return (
         f"config.model.attention={config.attention!r} with config.model.depth={config.depth} has no attention that "

@@ -139,6 +139,8 @@ def _numbers(results: Results) -> str:
         _table(results),
         _legend(results),
     ]
+    if results.doubt:
+        blocks.insert(1, f"<p><strong>{escape(results.doubt)}.</strong></p>")
     if results.heads:
         blocks.append(_heads_table(results.heads))
     return "\n".join(filter(None, blocks))

@@ -70,7 +70,7 @@ class Heads:
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """A `localization_<split>.json`."""
+    """A `localization_<split>.json`. `doubt` says what speaks against some of the methods; empty: nothing."""
 
     split: str
     step: int
@@ -78,6 +78,7 @@ class Results:
     clips_without: int
     rows: Sequence[Row]
     heads: Sequence[Heads]
+    doubt: str = ""
 
     @classmethod
     def parse(cls, results: Any) -> "Results":
@@ -88,6 +89,7 @@ class Results:
             clips_without=int(results.get("clips_without") or 0),
             rows=[Row.parse(row) for row in results["rows"]],
             heads=[Heads.parse(row) for row in results.get("heads") or ()],
+            doubt=str(results.get("doubt") or ""),
         )
 
     def best(self, kind: str) -> Row | None:

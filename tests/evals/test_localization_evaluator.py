@@ -369,3 +369,16 @@ def test_what_is_above_0_counts_most_in_the_middle():
         np.testing.assert_allclose(answer[name], total / weights, atol=1e-6)
         assert np.any(answer[name] > 1e-3)
     assert np.any(by_moment["alignment"] < 0)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_maps_of_tokens_that_nothing_made_comparable_are_doubted(config, make, tmp_path, caplog, weight):
+    config.loss.alignment_weight = weight
+    evaluator = make(config)
+    dict(evaluator.run(STATE))
+    evaluator.write_report(epath.Path(tmp_path))
+    results = localization_results.Results.parse(json.loads((tmp_path / "localization_validation.json").read_text()))
+    said = [*caplog.messages, results.doubt, (tmp_path / "localization_validation.txt").read_text()]
+    doubts = ["alignment: only the temporal alignment loss" in text for text in said]
+    assert sum(doubts) == (0 if weight else 3)
+    assert "attention:" not in results.doubt
