@@ -14,7 +14,7 @@ import json
 
 import tensorflow as tf
 
-from cmav.data import schema
+from cmav.data import schema, storage
 from cmav.errors import UserError
 
 
@@ -52,9 +52,9 @@ def list_splits(folder: str) -> list[str]:
 
 def physical_splits(folder: str) -> list[str]:
     """Names of the finished splits that have shards of their own, sorted."""
-    names = tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else []
     prefix, suffix = "index-", ".npy"
-    return sorted(n[len(prefix) : -len(suffix)] for n in names if n.startswith(prefix) and n.endswith(suffix))
+    names = [name for name in storage.list_folder(folder) if name.startswith(prefix) and name.endswith(suffix)]
+    return sorted(name[len(prefix) : -len(suffix)] for name in names)
 
 
 def physical_split(folder: str, split: str) -> str:
@@ -87,12 +87,12 @@ def official_splits(folder: str) -> dict[str, OfficialSplit]:
     found = {}
     for physical in physical_splits(folder):
         path = official_path(folder, physical)
-        if not tf.io.gfile.exists(path):
+        if not storage.exists(path):
             continue
+        data = storage.read_bytes(path)
         try:
-            with tf.io.gfile.GFile(path, "rb") as file:
-                for name, view in json.loads(file.read()).items():
-                    found[name] = OfficialSplit(physical, int(view["listed"]), tuple(map(int, view["records"])))
+            for name, view in json.loads(data).items():
+                found[name] = OfficialSplit(physical, int(view["listed"]), tuple(map(int, view["records"])))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DatasetError(
                 f"{path} is damaged ({error}); give the command that built it again to write it anew."
@@ -101,9 +101,17 @@ def official_splits(folder: str) -> dict[str, OfficialSplit]:
 
 
 def load_classes(folder: str) -> tuple[str, ...]:
-    """Names of the classes of a dataset folder, by number; empty where they have none."""
+    """Names of the classes of a dataset folder, by number; empty where they have none.
+
+    Raises:
+      DatasetError: where the list of them is damaged.
+    """
     path = classes_path(folder)
-    if not tf.io.gfile.exists(path):
+    if not storage.exists(path):
         return ()
-    with tf.io.gfile.GFile(path, "rb") as file:
-        return tuple(file.read().decode().rstrip("\n").split("\n"))
+    try:
+        return tuple(storage.read_bytes(path).decode().rstrip("\n").split("\n"))
+    except UnicodeDecodeError as error:
+        raise DatasetError(
+            f"{path} is damaged ({error}); give the command that built it again to write it anew."
+        ) from error

@@ -95,6 +95,49 @@ def patiently(action: Callable[[], T], what: str, delays: Sequence[float] | None
     raise AssertionError("the last try returns or raises")
 
 
+def read_bytes(path: str) -> bytes:
+    """Returns what a file holds. Raises as `patiently` does."""
+
+    def action() -> bytes:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            return file.read()
+
+    return patiently(action, path)
+
+
+def exists(path: str) -> bool:
+    """Whether there is a file or a folder. Raises as `patiently` does: an error of storage is no answer."""
+    return _kind(path) is not None
+
+
+def is_folder(path: str) -> bool:
+    """Whether there is a folder. Raises as `patiently` does: an error of storage is no answer."""
+    return _kind(path) == "folder"
+
+
+def list_folder(path: str) -> list[str]:
+    """Names of what is in a folder; none where there is no folder. Raises as `patiently` does."""
+
+    def action() -> list[str]:
+        try:
+            return tf.io.gfile.listdir(path)
+        except tf.errors.NotFoundError as error:  # It was there just now; listdir takes every error for "no folder".
+            raise tf.errors.UnavailableError(None, None, error.message) from error
+
+    return patiently(action, path) if is_folder(path) else []
+
+
+def _kind(path: str) -> str | None:
+    """What lies at a path: "file", "folder" or None.
+
+    By `stat`, because `tf.io.gfile.isdir` takes every error for "no", and so does `exists` of local files.
+    """
+    try:
+        return "folder" if patiently(lambda: tf.io.gfile.stat(path), path).is_directory else "file"
+    except (tf.errors.NotFoundError, tf.errors.FailedPreconditionError):  # the latter: below a file
+        return None
+
+
 def words(error: BaseException) -> str:
     """What an error of storage says, in a line."""
     text = getattr(error, "message", None) or getattr(error, "strerror", None) or str(error) or type(error).__name__
