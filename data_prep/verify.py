@@ -27,6 +27,7 @@ def verify(folder: str, split: str | None, num_threads: int) -> bool:
 
     Raises:
       cmav.data.index.DatasetError: where there is no finished split, or no metadata.
+      cmav.data.storage.StorageError: where storage does not answer.
     """
     splits = layout.physical_splits(folder)
     if not splits:
@@ -65,7 +66,7 @@ def verify(folder: str, split: str | None, num_threads: int) -> bool:
 
 def _read_metadata(folder: str) -> tfds.core.DatasetInfo:
     try:
-        return tfds.builder_from_directory(folder).info
+        return storage.patiently(lambda: tfds.builder_from_directory(folder).info, folder)
     except (OSError, ValueError, tf.errors.OpError) as error:
         raise index.DatasetError(
             f"{folder} has no readable metadata ({error}); give the command that built it again to write it anew"
@@ -99,16 +100,11 @@ def _check_shard(
 ) -> tuple[list[str], list[tuple[bytes, str]]]:
     """Returns what is wrong in a shard, and the id of each of its clips with the clip's place."""
     path = layout.shard_path(found.folder, found.split, shard, found.num_shards)
+    if shard in found.missing_shards:
+        return [f"{path}: is missing"], []
     problems, clip_ids, end = [], [], 0
-    numbers = np.flatnonzero(found.rows["shard"] == shard)
-    try:
-        length = storage.patiently(lambda: tf.io.gfile.stat(path).length, path)
-    except tf.errors.NotFoundError:
-        return [f"{path}: is missing, and with it {len(numbers)} records"], []
-    for number in numbers:
+    for number in np.flatnonzero(found.rows["shard"] == shard):
         row, where = found.rows[number], found.where(number)
-        if row["offset"] != end:
-            problems.append(f"{where}: the record before it ends at byte {end}")
         end = int(row["offset"]) + int(row["length"]) + index.FRAME_OVERHEAD
         try:
             serialized = found.read(number)
@@ -122,6 +118,7 @@ def _check_shard(
                 )
         except index.DAMAGE as error:
             problems.append(found.reason(number, error))
+    length = storage.patiently(lambda: tf.io.gfile.stat(path), path).length
     if length != end:
         problems.append(f"{path}: is {length} bytes long, its records end at byte {end}")
     return problems, clip_ids

@@ -19,6 +19,7 @@ import dataclasses
 import io
 import re
 import struct
+from collections.abc import Set
 
 import google_crc32c
 import numpy as np
@@ -54,12 +55,12 @@ FRAME_OVERHEAD = _HEADER.size + _FOOTER.size
 
 
 class DamagedRecordError(Exception):
-    """One record is not what was written: its shard is truncated, or a checksum does not hold."""
+    """One record is not whole: its shard is cut short, or a checksum does not hold."""
 
 
 # What reading, parsing and decoding a damaged record raise. TensorFlow's own: a key is missing, a JPEG is broken, ...
-# Errors of storage are not among them (`cmav.data.storage`): they say nothing about the record.
-DAMAGE = (DamagedRecordError, tf.errors.InvalidArgumentError, tf.errors.DataLossError, tf.errors.OutOfRangeError)
+# Nothing that storage raises is among them, nor that the machine is out of memory.
+DAMAGE = (DamagedRecordError, tf.errors.InvalidArgumentError, tf.errors.DataLossError)
 _LONGEST_REASON = 200  # characters; TensorFlow would print the whole of a record that it cannot parse
 
 
@@ -74,6 +75,7 @@ class SplitIndex:
       num_shards: of the physical split.
       view_of: of an official split, the physical split in whose shards its records lie; None: it is physical itself.
       num_listed: of an official split, how many videos its list names, found or not; None: it is physical.
+      missing_shards: numbers of the physical split's shards that were not there when it was opened.
     """
 
     folder: str
@@ -82,6 +84,7 @@ class SplitIndex:
     num_shards: int
     view_of: str | None = None
     num_listed: int | None = None
+    missing_shards: frozenset[int] = frozenset()
 
     @classmethod
     def load(cls, folder: str, split: str) -> "SplitIndex":
@@ -89,6 +92,7 @@ class SplitIndex:
 
         Raises:
           DatasetError: where the folder or the split is not there or the index is damaged; says which splits exist.
+          StorageError: where storage does not answer.
         """
         path = index_path(folder, split)
         if not storage.exists(path):
@@ -102,20 +106,10 @@ class SplitIndex:
                 f"--out {folder} --split {split}\n"
                 "No videos? python data_prep/synthesize_videos.py --out videos --num_videos 200 makes some first."
             )
-        data = storage.read_bytes(path)
-        try:
-            rows = np.load(io.BytesIO(data), allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
-            raise DatasetError(f"{path} is damaged ({error}); build the split again.") from error
-        if rows.dtype != INDEX_DTYPE or not len(rows):
-            raise DatasetError(f"{path} is empty or of an older form; build the split again.")
-        pattern = re.compile(rf"{schema.DATASET_NAME}-{split}\.tfrecord-[0-9]+-of-([0-9]+)")
-        counts = {int(match[1]) for match in map(pattern.fullmatch, storage.list_folder(folder)) if match}
-        if not counts:
-            raise DatasetError(f"{path} is there, but no shards of {split!r} are; copy them or build the split again.")
-        if len(counts) > 1:
-            raise DatasetError(f"{folder} holds shards of {split!r} from {len(counts)} builds; keep one of them.")
-        return cls(folder, split, rows, counts.pop())
+        rows = _parse_index(path, storage.read_bytes(path))
+        num_shards, present = _find_shards(folder, split)
+        missing = frozenset([*range(num_shards), *rows["shard"].tolist()]) - present
+        return cls(folder, split, rows, num_shards, missing_shards=missing)
 
     def _view(self, split: str, view: OfficialSplit) -> "SplitIndex":
         if not view.records:
@@ -162,32 +156,49 @@ class SplitIndex:
         """Returns the serialized record, its checksums verified.
 
         Raises:
-          DamagedRecordError: where it is not whole.
+          DamagedRecordError: where its bytes are not those that were written.
           DatasetError: where its shard is not there, or may not be read.
           StorageError: where storage does not answer.
         """
         row, where = self.rows[record], self.where(record)
         path = self._path(row)
 
-        def read() -> list[bytes]:
+        def read() -> tuple[bytes, bytes]:
             with tf.io.gfile.GFile(path, "rb") as file:
                 file.seek(int(row["offset"]))
-                return [file.read(n) for n in (_HEADER.size, int(row["length"]), _FOOTER.size)]
+                _check_header(file.read(_HEADER.size), int(row["length"]), where)
+                return file.read(int(row["length"])), file.read(_FOOTER.size)
 
         try:
-            header, data, footer = storage.patiently(read, path)
-        except tf.errors.OutOfRangeError as error:  # of a bucket, for what lies behind the shard's end
-            raise DamagedRecordError(f"{where}: the shard ends before the record does") from error
+            data, footer = storage.patiently(read, path)
+        except tf.errors.OutOfRangeError as error:  # of seeking past the end
+            raise DamagedRecordError(f"{where}: {error.message}") from error
+        except tf.errors.NotFoundError as error:
+            raise self._lacks({int(row["shard"])}) from error
         except tf.errors.OpError as error:
-            raise DatasetError(
-                f"{where} cannot be read: {storage.words(error)}. The split's index is there, but not this "
-                "shard of it: see whether the disk, mount or bucket is well, copy it again, or build the split again."
-            ) from error
-        _check_frame(header, data, footer, where)
+            raise DatasetError(f"{path} cannot be read ({storage.words(error)}).") from error
+        _check_checksum(data, footer, where)
         return data
 
+    def check_shards(self) -> None:
+        """Raises a `DatasetError` where shards were missing when the split was opened."""
+        if self.missing_shards:
+            raise self._lacks(self.missing_shards)
+
+    def _lacks(self, shards: Set[int]) -> DatasetError:
+        first = shard_path(self.folder, self.physical_split, min(shards), self.num_shards)
+        return DatasetError(
+            f"shards of split {self.physical_split!r} are not there: {first}"
+            + (f" and {len(shards) - 1} more" if len(shards) > 1 else "")
+            + f", of {self.num_shards}. Is their disk mounted, and was nothing moved? Copy them back, or give the "
+            "command that built the split again: it builds the shards that are missing."
+        )
+
     def label_name(self, label: int) -> str:
-        """Name of a class: from `classes.txt`, or from the first whole record that has it; else its number."""
+        """Name of a class: from `classes.txt`, or from the first whole record that has it; else its number.
+
+        Raises as `read` does, but not for a damaged record.
+        """
         classes = load_classes(self.folder)
         if 0 <= label < len(classes):
             return classes[label]
@@ -203,19 +214,69 @@ class SplitIndex:
         return shard_path(self.folder, self.physical_split, int(row["shard"]), self.num_shards)
 
 
-def _check_frame(header: bytes, record: bytes, footer: bytes, where: str) -> None:
-    """Checks a record against the rest of its TFRecord frame.
+def _parse_index(path: str, data: bytes) -> np.ndarray:
+    """Returns INDEX_DTYPE [num_records].
 
     Raises:
-      DamagedRecordError: where the frame is cut short, is not where the index has it, or a checksum does not hold.
+      DatasetError: where it is damaged, as far as it can be seen: there is no checksum.
     """
+    file = io.BytesIO(data)
+    try:
+        rows = np.load(file, allow_pickle=False)
+    except (
+        Exception
+    ) as error:  # The bytes are here: whatever NumPy makes of them, such as a tokenizer's error, is of them.
+        raise DatasetError(f"{path} is damaged ({storage.words(error)}); build the split again.") from error
+    if rows.dtype != INDEX_DTYPE or rows.ndim != 1 or not len(rows):
+        raise DatasetError(f"{path} is empty or of an older form; build the split again.")
+    is_first = np.diff(rows["shard"], prepend=-1) > 0
+    ends = rows["offset"] + rows["length"] + FRAME_OVERHEAD
+    expected = np.where(is_first, 0, np.roll(ends, 1))
+    if file.tell() != len(data) or np.any(np.diff(rows["shard"]) < 0) or np.any(rows["offset"] != expected):
+        raise DatasetError(
+            f"{path} is damaged (its records do not follow one another); give the command that built the split again "
+            "to write it anew."
+        )
+    return rows
+
+
+def _find_shards(folder: str, split: str) -> tuple[int, frozenset[int]]:
+    """Returns the number of shards that a split was built into, and the numbers of those that are there.
+
+    Raises:
+      DatasetError: where there are none, or those of several builds.
+    """
+    pattern = re.compile(re.escape(f"{schema.DATASET_NAME}-{split}.tfrecord-") + r"(\d+)-of-(\d+)")
+    found = [tuple(map(int, match.groups())) for match in map(pattern.fullmatch, storage.list_folder(folder)) if match]
+    counts = {total for _, total in found}
+    if not counts:
+        raise DatasetError(
+            f"{index_path(folder, split)} is there, but no shards of {split!r} are; copy them or build the split again."
+        )
+    if len(counts) > 1:
+        raise DatasetError(f"{folder} holds shards of {split!r} from {len(counts)} builds; keep one of them.")
+    return counts.pop(), frozenset(shard for shard, _ in found)
+
+
+def _check_header(header: bytes, length: int, where: str) -> None:
+    """Checks what stands before a record, so that no more is read than is there.
+
+    Raises:
+      DamagedRecordError: where it is cut short, is not where the index has it, or its checksum does not hold.
+    """
+    if len(header) < _HEADER.size:
+        raise DamagedRecordError(f"{where}: the shard ends before the record does")
+    found, checksum = _HEADER.unpack(header)
+    if _masked_checksum(header[:8]) != checksum:
+        raise DamagedRecordError(f"{where}: the checksum of the record's length does not hold")
+    if found != length:
+        raise DamagedRecordError(f"{where}: it has {found} bytes, and by the index {length}")
+
+
+def _check_checksum(record: bytes, footer: bytes, where: str) -> None:
+    """Raises a `DamagedRecordError` where a record is cut short or its checksum does not hold."""
     if len(footer) < _FOOTER.size:
         raise DamagedRecordError(f"{where}: the shard ends before the record does")
-    length, length_checksum = _HEADER.unpack(header)
-    if _masked_checksum(header[:8]) != length_checksum:
-        raise DamagedRecordError(f"{where}: the checksum of the record's length does not hold")
-    if length != len(record):
-        raise DamagedRecordError(f"{where}: it has {length} bytes, and by the index {len(record)}")
     if _masked_checksum(record) != _FOOTER.unpack(footer)[0]:
         raise DamagedRecordError(f"{where}: the checksum of the record does not hold")
 

@@ -53,8 +53,8 @@ def list_splits(folder: str) -> list[str]:
 def physical_splits(folder: str) -> list[str]:
     """Names of the finished splits that have shards of their own, sorted."""
     prefix, suffix = "index-", ".npy"
-    names = storage.list_folder(folder)
-    return sorted(n[len(prefix) : -len(suffix)] for n in names if n.startswith(prefix) and n.endswith(suffix))
+    names = [name for name in storage.list_folder(folder) if name.startswith(prefix) and name.endswith(suffix)]
+    return sorted(name[len(prefix) : -len(suffix)] for name in names)
 
 
 def physical_split(folder: str, split: str) -> str:
@@ -101,8 +101,17 @@ def official_splits(folder: str) -> dict[str, OfficialSplit]:
 
 
 def load_classes(folder: str) -> tuple[str, ...]:
-    """Names of the classes of a dataset folder, by number; empty where they have none."""
+    """Names of the classes of a dataset folder, by number; empty where they have none.
+
+    Raises:
+      DatasetError: where the list of them is damaged.
+    """
     path = classes_path(folder)
     if not storage.exists(path):
         return ()
-    return tuple(storage.read_bytes(path).decode().rstrip("\n").split("\n"))
+    try:
+        return tuple(storage.read_bytes(path).decode().rstrip("\n").split("\n"))
+    except UnicodeDecodeError as error:
+        raise DatasetError(
+            f"{path} is damaged ({error}); give the command that built it again to write it anew."
+        ) from error

@@ -7,7 +7,8 @@ seeded by (seed, epoch, record).
 
 A thread of Python does one example at a time: it reads a record by number and calls one traced TensorFlow function on
 it, which parses, samples and decodes without holding the interpreter's lock. So whatever is wrong with a record is
-an error of that record alone.
+an error of that record alone. An error of storage is none of the record's: it is tried again (`storage.py`), and ends
+the run where that does not help, for other batches than those of (seed, s) are never made of it.
 """
 
 import collections
@@ -69,6 +70,7 @@ class Loader:
     def __post_init__(self):
         if not len(self.records):
             raise DatasetError(f"no records of split {self.index.split!r} in {self.index.folder!r} were chosen.")
+        self.index.check_shards()
         self._bad: dict[int, str] = {}
         self._lock = threading.Lock()
         self._traced = self._trace()
@@ -96,6 +98,7 @@ class Loader:
 
         Raises:
           TooManyBadRecordsError: when iterating, past `max_bad_fraction`.
+          StorageError: when iterating, where storage does not answer.
         """
         numbers = range(batch_size)[rows or slice(None)]
 
@@ -121,6 +124,7 @@ class Loader:
 
         Raises:
           TooManyBadRecordsError: when iterating, past `max_bad_fraction`.
+          StorageError: when iterating, where storage does not answer.
         """
         numbers = range(batch_size)[rows or slice(None)]
         num_examples = len(self.records) * repeats

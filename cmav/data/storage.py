@@ -96,49 +96,49 @@ def patiently(action: Callable[[], T], what: str, delays: Sequence[float] | None
 
 
 def read_bytes(path: str) -> bytes:
-    """All of a file, local or remote.
+    """Returns what a file holds. Raises as `patiently` does."""
 
-    Raises:
-      As `patiently`; tf.errors.NotFoundError where there is no such file.
-    """
-
-    def read() -> bytes:
+    def action() -> bytes:
         with tf.io.gfile.GFile(path, "rb") as file:
             return file.read()
 
-    return patiently(read, path)
-
-
-def list_folder(folder: str) -> list[str]:
-    """Names of what is in a folder, without the "/" that remote folders end in; none where there is no folder.
-
-    Not `tf.io.gfile.listdir` and `isdir`, which take an error of storage for a folder that is not there.
-
-    Raises:
-      As `patiently`.
-    """
-
-    def names() -> list[str]:
-        if not tf.io.gfile.stat(folder).is_directory:
-            return []
-        try:
-            return tf.io.gfile.listdir(folder)
-        except tf.errors.NotFoundError as error:
-            raise tf.errors.UnavailableError(None, None, f"{folder} was there a moment ago") from error
-
-    try:
-        return [name.rstrip("/") for name in patiently(names, folder)]
-    except tf.errors.NotFoundError:
-        return []
+    return patiently(action, path)
 
 
 def exists(path: str) -> bool:
-    """Whether there is such a file or folder.
+    """Whether there is a file or a folder. Raises as `patiently` does: an error of storage is no answer."""
+    return _kind(path) is not None
 
-    Raises:
-      As `patiently`.
+
+def is_folder(path: str) -> bool:
+    """Whether there is a folder. Raises as `patiently` does: an error of storage is no answer."""
+    return _kind(path) == "folder"
+
+
+def list_folder(path: str) -> list[str]:
+    """Names of what is in a folder, without the "/" that remote folders end in; none where there is no folder.
+
+    Raises as `patiently` does.
     """
-    return patiently(lambda: tf.io.gfile.exists(path), path)
+
+    def action() -> list[str]:
+        try:
+            return [name.rstrip("/") for name in tf.io.gfile.listdir(path)]
+        except tf.errors.NotFoundError as error:  # It was there just now; listdir takes every error for "no folder".
+            raise tf.errors.UnavailableError(None, None, error.message) from error
+
+    return patiently(action, path) if is_folder(path) else []
+
+
+def _kind(path: str) -> str | None:
+    """What lies at a path: "file", "folder" or None.
+
+    By `stat`, because `tf.io.gfile.isdir` takes every error for "no", and so does `exists` of local files.
+    """
+    try:
+        return "folder" if patiently(lambda: tf.io.gfile.stat(path), path).is_directory else "file"
+    except (tf.errors.NotFoundError, tf.errors.FailedPreconditionError):  # the latter: below a file
+        return None
 
 
 def words(error: BaseException) -> str:

@@ -1,5 +1,7 @@
 """Records by number, against TensorFlow's own sequential reader; and everything that can be wrong with a folder."""
 
+import dataclasses
+import itertools
 import json
 import os
 
@@ -61,6 +63,30 @@ def test_a_damaged_index(split, content):
         index.SplitIndex.load(split.folder, "train")
 
 
+def test_every_flipped_bit_of_the_index_that_would_misplace_a_record_is_noticed(split):
+    """Not those in what is said of records: duration, sound, label. There is no checksum."""
+    path = layout.index_path(split.folder, "train")
+    with open(path, "rb") as file:
+        whole = file.read()
+    start = len(whole) - NUM_CLIPS * index.INDEX_DTYPE.itemsize
+    columns = np.tile([name in ("shard", "offset", "length") for name in _column_of_byte()], NUM_CLIPS)
+    for place, bit in itertools.product([*range(start), *(start + np.flatnonzero(columns))], range(8)):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << bit
+        try:
+            rows = index._parse_index(path, bytes(flipped))
+        except index.DatasetError:
+            continue
+        np.testing.assert_array_equal(rows["offset"], split.rows["offset"], err_msg=f"bit {bit} of byte {place}")
+        for record in np.flatnonzero(rows != split.rows):  # a shard's last, of another length: up to 2^63 bytes
+            with pytest.raises(index.DamagedRecordError, match="by the index"):
+                dataclasses.replace(split, rows=rows).read(record)
+
+
+def _column_of_byte():
+    return [name for name in index.INDEX_DTYPE.names for _ in range(index.INDEX_DTYPE[name].itemsize)]
+
+
 @pytest.mark.parametrize("rows", [np.zeros(0, index.INDEX_DTYPE), np.zeros(3, np.int64)])
 def test_an_index_that_is_empty_or_of_another_form(split, rows):
     np.save(layout.index_path(split.folder, "train"), rows)
@@ -75,10 +101,30 @@ def test_an_index_without_shards(split):
         index.SplitIndex.load(split.folder, "train")
 
 
+def test_a_shard_that_is_missing_is_an_error_and_no_damage(split):
+    gone = shard_of(split, 3)
+    os.remove(gone)
+    for opened in (split, index.SplitIndex.load(split.folder, "train")):
+        with pytest.raises(index.DatasetError, match=r"are not there.*Copy them back, or give the command") as error:
+            opened.read(3)
+        assert gone in str(error.value)
+        assert len(opened.read(0)) == split.rows["length"][0]
+    split.check_shards()
+    with pytest.raises(index.DatasetError, match=gone):
+        opened.check_shards()
+
+
 def test_shards_of_two_builds(split):
     open(layout.shard_path(split.folder, "train", 0, 8), "wb").close()
     with pytest.raises(index.DatasetError, match="2 builds"):
         index.SplitIndex.load(split.folder, "train")
+
+
+@pytest.mark.parametrize("name", ["a[b]", "a*", "ä (1)"])
+def test_odd_names_of_folders_and_splits(tmp_path, name):
+    split = fake_clips.write_dataset(tmp_path / name, name, 2, seconds=0.4, size=16)
+    assert layout.list_splits(split.folder) == [name]
+    assert (split.num_shards, split.missing_shards) == (2, frozenset())
 
 
 def test_other_files_in_the_folder_do_not_matter(split):
@@ -110,12 +156,6 @@ def test_a_truncated_shard_costs_the_records_that_it_cut(split, kept):
         with pytest.raises(index.DamagedRecordError, match=r"ends before|end of file"):
             split.read(number)
     assert len(split.read(0)) == split.rows["length"][0]
-
-
-def test_a_shard_that_is_gone(split):
-    os.remove(shard_of(split, 3))
-    with pytest.raises(index.DatasetError, match=r"record 3 at byte .*00001-of-00003 cannot be read.*No such file"):
-        split.read(3)
 
 
 def test_a_shard_of_another_build_of_the_same_name(split):

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cmav.data import index, schema
+from cmav.data import index, schema, storage
 from data_prep import finish, shards
 from data_prep.clips import ClipOptions
 from data_prep.manifest import Video
 from data_prep.plan import Manifest, settle
 from data_prep.verify import verify
+from tests import failing_storage
 
 SIZE = 16
 
@@ -82,6 +83,16 @@ def test_a_missing_shard(dataset, capsys):
     tf.io.gfile.remove(shard(dataset, 1))
     assert not verify(dataset, None, 1)
     assert "is missing" in capsys.readouterr().out
+
+
+def test_what_storage_does_not_give_is_no_problem_of_the_dataset(dataset, capsys, monkeypatch):
+    with monkeypatch.context() as patch:
+        failed = failing_storage.fail(patch, failing_storage.kernel_error(), share=0.3)
+        assert verify(dataset, None, 1)
+    assert failed and "train: whole; 4 clips" in capsys.readouterr().out
+    failing_storage.fail(monkeypatch, failing_storage.kernel_error(), share=1.0)
+    with pytest.raises(storage.StorageError, match="storage does not answer"):
+        verify(dataset, None, 1)
 
 
 def test_bytes_behind_the_last_record(dataset, capsys):
