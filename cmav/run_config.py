@@ -167,7 +167,7 @@ def _check_form(content: Mapping[str, Any]) -> None:
     if not isinstance(content["task"], str):
         raise TypeError(f"the task is {content['task']!r}")
     default = get_default()
-    for section in ("data", "model", "action"):
+    for section in ("data", "model", "action", "loss"):
         if missing := [key for key in default[section] if key not in content[section]]:
             raise ValueError(f"{section} has no {', '.join(missing)}")
     try:

@@ -79,6 +79,7 @@ def test_a_newer_version_is_refused(config, tmp_path):
         lambda text: text.replace('"version": 1', '"version": "one"'),
         lambda text: text.replace('"task"', '"tusk"'),
         lambda text: json.dumps({**json.loads(text), "data": None}),
+        lambda text: json.dumps({**json.loads(text), "loss": {}}),
         lambda text: json.dumps({**json.loads(text), "phases": []}),
         lambda text: json.dumps({**json.loads(text), "phases": [{"frame_rate": 5.0, "steps": 3}]}),
     ],
