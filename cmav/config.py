@@ -78,7 +78,9 @@ def get_default(task: str = "avs") -> ConfigDict:
     config.model.audio_layers = PAPER_AUDIO_LAYERS
     config.model.audio_companding = "mu_law"  # sign(x) log(1 + 255|x|) / log 256, as Owens & Efros; or "none"
     config.model.batch_norm_momentum = 0.99
-    config.model.dtype = "bfloat16"  # of the computation; parameters are float32
+    # Of the computation; parameters are float32. A GPU multiplies float32 in TF32, a TPU in bfloat16, unless the
+    # environment has JAX_DEFAULT_MATMUL_PRECISION=highest. Logits, losses and maps are computed in float32 anyway.
+    config.model.dtype = "bfloat16"
     config.model.remat = "stem"  # recompute in the backward pass: "none", "stem" (first layer) or "encoders"
     config.model.conv_lowering = "auto"  # "auto" chooses by backend; "native", "folded", or "folded_taps" (see conv.py)
 

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from cmav.models.precision import float32_einsum
+
 NORM_EPSILON = 1e-6
 
 
@@ -20,14 +22,14 @@ def alignment_loss(
     Ours, not the paper's. Tokens are those of the encoders, before attention and without positions. They are
     normalised to length 1; similarities are divided by the temperature. The positive of a token is the other stream's
     token that is nearest in time, the negatives are the clip's other moments. The cross-entropies of both directions,
-    each a mean over its tokens, are averaged.
+    each a mean over its tokens, are averaged. All of it is computed in float32.
 
     Returns:
       float32 [B], greater than 0.
     """
     video = _normalise(video_tokens_BxNxD)
     audio = _normalise(audio_tokens_BxMxD)
-    logits_BxNxM = jnp.einsum("bnd,bmd->bnm", video, audio, precision=jax.lax.Precision.HIGHEST) / temperature
+    logits_BxNxM = float32_einsum("bnd,bmd->bnm", video, audio) / temperature
     distance_NxM = jnp.abs(jnp.asarray(video_times_N)[:, None] - jnp.asarray(audio_times_M)[None, :])
     logits_BxMxN = logits_BxNxM.swapaxes(1, 2)
     video_loss_B = _cross_entropy(logits_BxNxM, distance_NxM.argmin(axis=1))

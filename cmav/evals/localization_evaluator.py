@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from etils import epath
@@ -35,6 +34,7 @@ from cmav.evals.localization_scores import Scores, format_table
 from cmav.evals.scenes import read_scenes
 from cmav.localization.listening import HEADS, Listening, find_maps
 from cmav.models import maps
+from cmav.models.precision import float32_einsum
 from cmav.tasks.avs import Avs
 
 _CLIPS_TO_LOOK_AT = 10_000  # for one with boxes, before training: a second or two on a local disk
@@ -264,6 +264,6 @@ def _answer(
     weights_T = np.maximum(1 - abs(2 * task.token_times / task.clip.seconds - 1), 0)
     found = find_maps(variables, batch, task=task, methods=methods)
     found = {
-        name: jnp.einsum("t,bt...->b...", weights_T / weights_T.sum(), jax.nn.relu(x)) for name, x in found.items()
+        name: float32_einsum("t,bt...->b...", weights_T / weights_T.sum(), jax.nn.relu(x)) for name, x in found.items()
     }
     return {**found, "file": batch["file"], "mask": batch["mask"]}

@@ -12,6 +12,7 @@ from ml_collections import FrozenConfigDict
 
 from cmav.errors import UserError
 from cmav.models.avs_net import AvsBackbone
+from cmav.models.precision import FLOAT32
 from cmav.trees import is_under
 
 # Which streams a network has, by config.action.mode.
@@ -48,7 +49,8 @@ class ActionHead(nn.Module):
             )(features_BxF)
         dropout = nn.Dropout(self.config.dropout, deterministic=not train)
         hidden = nn.relu(nn.Dense(self.config.hidden_size, dtype=self.dtype, name="hidden")(dropout(features_BxF)))
-        return nn.Dense(self.config.num_classes, dtype=jnp.float32, name="logits")(dropout(hidden))
+        logits = nn.Dense(self.config.num_classes, dtype=jnp.float32, precision=FLOAT32, name="logits")
+        return logits(dropout(hidden))
 
 
 class ActionNet(nn.Module):

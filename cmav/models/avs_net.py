@@ -15,6 +15,7 @@ from ml_collections import FrozenConfigDict
 from cmav.models.co_attention import CoAttention
 from cmav.models.encoders import Encoder
 from cmav.models.positions import AddPositions, token_times
+from cmav.models.precision import FLOAT32
 from cmav.models.settings import check_model_config
 
 
@@ -119,7 +120,7 @@ class FusionHead(nn.Module):
 
         x = jnp.concatenate([flatten(video_BxKxNxD), flatten(audio_BxKxMxD)], axis=-1)
         hidden = nn.relu(nn.Dense(config.fusion_size, dtype=config.dtype, name="hidden")(x))
-        logits = nn.Dense(1, dtype=jnp.float32, name="logit")(hidden)
+        logits = nn.Dense(1, dtype=jnp.float32, precision=FLOAT32, name="logit")(hidden)
         return logits[..., 0], hidden
 
 

@@ -20,7 +20,6 @@ Shape suffixes: B clips, K audios, T times of the map, H and W its rows and colu
 D hidden size, A heads, E size of a head, Q queries.
 """
 
-import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -34,12 +33,9 @@ from cmav.errors import UserError
 from cmav.models.avs_net import AvsNet
 from cmav.models.layers import field_centres
 from cmav.models.positions import AddPositions
+from cmav.models.precision import float32_einsum
 
 NORM_EPSILON = 1e-6
-
-# Without being told, TPUs multiply float32 in bfloat16, and GPUs in TF32.
-_FLOAT32 = jax.lax.Precision.HIGHEST
-_einsum = functools.partial(jnp.einsum, precision=_FLOAT32)
 
 
 def cam(net: AvsNet, variables: Mapping[str, Any], outputs: Mapping[str, Any]) -> jax.Array:
@@ -71,9 +67,7 @@ def class_activation(logits_of: Callable[[jax.Array], jax.Array], map_BxTxHxWxC:
     logits_BxK, pull_back = jax.vjp(logits_of, map_BxTxHxWxC)
     one_audio_KxBxK = jnp.repeat(jnp.eye(logits_BxK.shape[1])[:, None], len(logits_BxK), axis=1)
     (gradients_KxBxTxHxWxC,) = jax.vmap(pull_back)(one_audio_KxBxK.astype(logits_BxK.dtype))
-    activation = _einsum(
-        "kbthwc,bthwc->bkthw", gradients_KxBxTxHxWxC, map_BxTxHxWxC, preferred_element_type=jnp.float32
-    )
+    activation = float32_einsum("kbthwc,bthwc->bkthw", gradients_KxBxTxHxWxC, map_BxTxHxWxC)
     return math.prod(map_BxTxHxWxC.shape[1:-1]) * activation
 
 
@@ -94,7 +88,7 @@ def attention(net: AvsNet, variables: Mapping[str, Any], outputs: Mapping[str, A
     shares_BxKxAxQxT = jax.nn.softmax(attends_BxKxAxQxT, axis=-2)
     guided = logits - logits.mean(axis=3, keepdims=True)
     relative = guided - guided.mean(axis=(-3, -2, -1), keepdims=True)
-    return _einsum("bkaqt,bkaqthw->bkathw", shares_BxKxAxQxT, relative)
+    return float32_einsum("bkaqt,bkaqthw->bkathw", shares_BxKxAxQxT, relative)
 
 
 def attention_logits(net: AvsNet, variables: Mapping[str, Any], outputs: Mapping[str, Any]) -> jax.Array:
@@ -119,7 +113,7 @@ def attention_logits(net: AvsNet, variables: Mapping[str, Any], outputs: Mapping
     video = _embed(params, outputs) + _positions(config, params, "video", outputs["video/times"])[:, None, None]
     audio = outputs["audio/tokens"].astype(jnp.float32) + _positions(config, params, "audio", outputs["audio/times"])
     q_BxKxQxAxE, k_BxTxHxWxAxE = project("query", audio), project("key", video)
-    return _einsum("bkqae,bthwae->bkaqthw", q_BxKxQxAxE, k_BxTxHxWxAxE) / q_BxKxQxAxE.shape[-1] ** 0.5
+    return float32_einsum("bkqae,bthwae->bkaqthw", q_BxKxQxAxE, k_BxTxHxWxAxE) / q_BxKxQxAxE.shape[-1] ** 0.5
 
 
 def combine_heads(maps_BxKxAxTxHxW: jax.Array) -> jax.Array:
@@ -146,7 +140,7 @@ def similarity(
     else:
         nearest_T = _nearest_audio(outputs)
     audio_BxKxTxD = _unit(audio_BxKxMxD)[:, :, nearest_T]
-    return _einsum("bthwd,bktd->bkthw", video_BxTxHxWxD, audio_BxKxTxD)
+    return float32_einsum("bthwd,bktd->bkthw", video_BxTxHxWxD, audio_BxKxTxD)
 
 
 def alignment(net: AvsNet, variables: Mapping[str, Any], outputs: Mapping[str, Any]) -> jax.Array:
@@ -162,7 +156,7 @@ def alignment(net: AvsNet, variables: Mapping[str, Any], outputs: Mapping[str, A
     video_BxTxHxWxD = _embed(variables["params"]["backbone"], outputs)
     audio_BxKxMxD = _unit(outputs["audio/tokens"].astype(jnp.float32))
     own_BxKxTxD = audio_BxKxMxD[:, :, _nearest_audio(outputs)] - audio_BxKxMxD.mean(axis=2, keepdims=True)
-    return _einsum("bthwd,bktd->bkthw", video_BxTxHxWxD, own_BxKxTxD)
+    return float32_einsum("bthwd,bktd->bkthw", video_BxTxHxWxD, own_BxKxTxD)
 
 
 METHODS = {"cam": cam, "attention": attention, "similarity": similarity, "alignment": alignment}
@@ -235,7 +229,7 @@ def upsample(maps: jax.Array, size: tuple[int, int], centres: tuple[np.ndarray, 
         return np.stack([np.interp(pixels, centres, one) for one in np.eye(num_locations)], axis=-1)
 
     rows, columns = map(weights, size, maps.shape[-2:], centres or (None, None))
-    return _einsum("yh,...hw,xw->...yx", rows, maps, columns)
+    return float32_einsum("yh,...hw,xw->...yx", rows, maps, columns)
 
 
 def _nearest_audio(outputs: Mapping[str, Any]) -> np.ndarray:
@@ -255,7 +249,7 @@ def _positions(config: FrozenConfigDict, backbone: Mapping[str, Any], stream: st
 
 
 def _linear(params: Mapping[str, Any], x: jax.Array) -> jax.Array:
-    return jnp.matmul(x.astype(jnp.float32), params["kernel"], precision=_FLOAT32) + params["bias"]
+    return float32_einsum("...c,cd->...d", x.astype(jnp.float32), params["kernel"]) + params["bias"]
 
 
 def _unit(x: jax.Array) -> jax.Array:

@@ -246,24 +246,3 @@ def test_upsample_is_bilinear():
     ys, xs = (np.arange(20) + 0.5) / 20, (np.arange(8) + 0.5) / 8
     expected = 10 * (np.clip(ys, 0.3, 0.9)[:, None] + np.clip(xs, 0.25, 0.5))
     np.testing.assert_allclose(maps.upsample(ramp, (20, 8), centres), expected, atol=1e-5)
-
-
-def dots(function, *args):
-    """The matrix products of a function's program, as text."""
-    return [line for line in jax.jit(function).lower(*args).as_text().splitlines() if "dot_general" in line]
-
-
-@pytest.mark.parametrize("method", ["attention", "similarity", "alignment"])
-def test_maps_are_multiplied_in_float32_on_every_backend(method):
-    net, variables, _, out = run()
-    times = {key: out[key] for key in ("video/times", "audio/times")}
-    arrays = {key: x for key, x in out.items() if key not in times}
-    found = dots(lambda variables, arrays: maps.METHODS[method](net, variables, {**arrays, **times}), variables, arrays)
-    assert found and all("precision = [HIGHEST, HIGHEST]" in line for line in found)
-
-
-def test_class_activation_and_enlarging_are_multiplied_in_float32():
-    video_map = jnp.ones((B, TIMES, ROWS, COLUMNS, 8))
-    found = dots(lambda x: maps.class_activation(lambda x: x.sum((1, 2, 3, 4))[:, None] ** 2, x), video_map)
-    found += dots(lambda x: maps.upsample(x, (16, 24)), video_map[..., 0])
-    assert len(found) >= 2 and all("precision = [HIGHEST, HIGHEST]" in line for line in found)
