@@ -72,7 +72,7 @@ class AudioTrack:
         return audio
 
     def pieces(self, start: int, count: int) -> Iterator[np.ndarray]:
-        """Yields int16 [count, 2] from sample `start` to the sound's end; the last may be shorter. In place of `read`."""
+        """Yields int16 [count, 2] from sample `start` to the sound's end; the last may be shorter."""
         while self._piece is not None:
             audio = self.read(start, count)
             if self._piece is None:

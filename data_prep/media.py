@@ -1,8 +1,8 @@
 """Opening media files and decoding them, whatever state they are in.
 
 Everything that a file can do wrong ends in one of two errors, whose messages are reasons in words for `rejects.csv`:
-`RejectedError` (nothing can be had from the file) and `DamagedError` (decoding cannot go on from here). What storage does
-wrong is a `StorageError`, and says nothing about the file.
+`RejectedError` (nothing can be had from the file) and `DamagedError` (decoding cannot go on from here). What storage
+does wrong is a `StorageError`, and says nothing about the file.
 """
 
 import contextlib
@@ -17,8 +17,8 @@ __all__ = ["DamagedError", "MissingFileError", "RejectedError", "StreamReader", 
 __all__ += ["video_stream", "words"]
 
 # Containers that hold their media themselves, and streams of a single codec. Not: what names other files or addresses
-# (concat, hls, dash, image2, sdp, rtsp, imf, vobsub, ...), makes up pictures (lavfi), opens devices, or is made of text.
-# Nor could those that are here reach another file: they are given the bytes of one, and no protocol.
+# (concat, hls, dash, image2, sdp, rtsp, imf, vobsub, ...), makes up pictures (lavfi), opens devices, or is text. Nor
+# could those that are here reach another file: they are given the bytes of one, and no protocol.
 FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpegtsraw,mpeg,flv,live_flv,asf,asf_o,ogg,mxf,gxf,nut,rm,dv,wtv,nsv"
     ",gif,yuv4mpegpipe,mpegvideo,m4v,h261,h263,h264,hevc,vvc,av1,obu,ivf,vc1,dirac,cavsvideo,mjpeg"

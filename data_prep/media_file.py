@@ -30,8 +30,8 @@ class DamagedError(Exception):
 class MediaFile:
     """What `av.open` asks of a file object. Errors of storage that may pass are tried again.
 
-    FFmpeg takes an error of its input for the file's end, or for damage, and PyAV keeps an exception of a file object for
-    whoever asks next. So nothing is raised while FFmpeg reads: from the first error on, the file seems to end, and
+    FFmpeg takes an error of its input for the file's end, or for damage, and PyAV keeps an exception of a file object
+    for whoever asks next. So nothing is raised while FFmpeg reads: from the first error on, the file seems to end, and
     `check` raises what it was.
 
     Attributes:
@@ -127,7 +127,7 @@ class MediaFile:
             return size
         # Pipes and devices would wait for somebody to write, or never end. They are not even opened: some devices act.
         _check_kind(os.stat(self.name))
-        self._file = open(self.name, "rb", buffering=0, opener=_open_without_waiting)
+        self._file = open(self.name, "rb", buffering=0, opener=_open_without_waiting)  # noqa: SIM115
         status = os.fstat(self._file.fileno())
         _check_kind(status)
         return status.st_size

@@ -131,7 +131,7 @@ def resized(reformatter: VideoReformatter, frame: av.VideoFrame, size: int) -> n
 def as_shown(picture_HxWxC: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
     """Turns and mirrors a picture as the display matrix of its frame says, where it has one (see `upright`)."""
     try:
-        # Not `frame.side_data`: the frame would keep what keeps the frame, and a gigabyte of such waits to be collected.
+        # Not `frame.side_data`: the frame would keep what keeps the frame, and a gigabyte of such waits for collection.
         matrix = SideDataContainer(frame).get(SideDataType.DISPLAYMATRIX)
     except ValueError:  # beside it there is side data of a kind that PyAV does not know
         return np.rot90(picture_HxWxC, frame.rotation // 90)
