@@ -128,11 +128,16 @@ class FeatureFile:
             return
         sources = [path for path in (self._path, *self._saved) if os.path.exists(path)]
         temporary = f"{self._path}.tmp"
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-            with archive.open("metadata.npy", "w") as member:
-                np.lib.format.write_array(member, np.array(json.dumps(self._metadata)), allow_pickle=False)
-            for name in _DTYPES:
-                _join(archive, name, sources, self.num_rows)
+        try:
+            with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+                with archive.open("metadata.npy", "w") as member:
+                    np.lib.format.write_array(member, np.array(json.dumps(self._metadata)), allow_pickle=False)
+                for name in _DTYPES:
+                    _join(archive, name, sources, self.num_rows)
+        except BaseException:  # such as a full disk, of which it should leave what it took
+            with contextlib.suppress(OSError):
+                os.remove(temporary)
+            raise
         os.replace(temporary, self._path)
         for part in self._saved:
             os.remove(part)

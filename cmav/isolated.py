@@ -21,6 +21,7 @@ from typing import Any
 from cmav.errors import UserError
 
 MAX_SILENCE = 300.0  # seconds without a sign of life; enough for a slow network disk
+MAX_START = 600.0  # seconds until a process has imported what it needs, of a network disk on a busy machine
 MAX_MEMORY = 4 << 30  # bytes of a process, beside what its libraries take at their import
 MAX_DEATHS = 2  # on one piece of work, before it is given up
 _SIGN_EVERY = 1.0  # seconds
@@ -99,22 +100,24 @@ class Worker:
         with _process_lock:
             process.start()
         theirs.close()
-        self._process = process
+        self._process, self._has_started = process, False
         if self._ended:  # meanwhile, by another thread
             process.kill()
 
     def _receive(self) -> tuple[int, Any]:
         """Waits for an item, or the end. A process that waits until somebody takes its item is not silent."""
         while True:
+            limit = self.max_silence if self._has_started else max(self.max_silence, MAX_START)
             try:
-                if not self._pipe.poll(self.max_silence):
-                    raise DiedError(f"no sign of life for {self.max_silence:g} s")
+                if not self._pipe.poll(limit):
+                    raise DiedError(f"no sign of life for {limit:g} s")
                 kind, value = self._pipe.recv()
             except (EOFError, OSError):
                 multiprocessing.connection.wait([self._process.sentinel])
                 with _process_lock:
                     self._process.join()
                 raise DiedError(f"its worker process died, {_exit_words(self._process.exitcode)}") from None
+            self._has_started = True
             if kind != _SIGN:
                 return kind, value
 
@@ -154,6 +157,7 @@ def _serve(pipe: multiprocessing.connection.Connection, work: Callable, max_memo
         if time.monotonic() - last > _SIGN_EVERY:
             tell(_SIGN)
 
+    tell(_SIGN)
     while True:
         try:
             args = pipe.recv()

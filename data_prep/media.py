@@ -6,6 +6,7 @@ does wrong is a `StorageError`, and says nothing about the file.
 """
 
 import contextlib
+import errno
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 
@@ -14,7 +15,7 @@ import av
 from data_prep.media_file import DamagedError, MediaFile, MissingFileError, RejectedError
 
 __all__ = ["DamagedError", "MissingFileError", "RejectedError", "StreamReader", "audio_stream", "memory_in_words"]
-__all__ += ["video_stream", "words"]
+__all__ += ["no_frame", "video_stream", "words"]
 
 # Containers that hold their media themselves, and streams of a single codec. Not: what names other files or addresses
 # (concat, hls, dash, image2, sdp, rtsp, imf, vobsub, ...), makes up pictures (lavfi), opens devices, or is text. Nor
@@ -228,6 +229,13 @@ def audio_stream(container: av.container.InputContainer) -> av.AudioStream | Non
     return _best(container, container.streams.audio) if container.streams.audio else None
 
 
+def no_frame(stream: av.VideoStream, why: str = "") -> RejectedError:
+    """What to raise where no frame of a stream can be decoded."""
+    if not why:  # FFmpeg forgets a size that is larger than it may be.
+        why = "it holds none" if stream.codec_context.width else f"none, or none below {MAX_PIXELS:,} pixels"
+    return RejectedError(f"no frame of its video can be decoded ({why})")
+
+
 @contextlib.contextmanager
 def memory_in_words() -> Iterator[None]:
     """Makes a rejection of a want of memory, which a worker has only so much of (see `cmav.isolated`)."""
@@ -239,6 +247,8 @@ def memory_in_words() -> Iterator[None]:
 
 def words(error: Exception) -> str:
     """The error without its number and the file's path, so that equal reasons read alike."""
+    if isinstance(error, av.FFmpegError) and error.errno == errno.EIO:  # Storage's own errors do not come this way.
+        return "it breaks off, or is damaged"
     return getattr(error, "strerror", None) or getattr(error, "message", None) or str(error) or type(error).__name__
 
 

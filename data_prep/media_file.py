@@ -12,7 +12,7 @@ from cmav.data.storage import patiently, words
 
 # Some demuxers look for the next packet to the end of a file, whatever lies between: 100 GB of a sparse file, for
 # example. The largest headers and packets seen are some hundred megabytes.
-MAX_SEARCH = 1 << 30  # bytes read without a packet found
+MAX_SEARCH = 1 << 29  # bytes read without a packet found
 
 
 class RejectedError(Exception):

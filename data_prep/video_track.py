@@ -12,7 +12,7 @@ from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from data_prep.media import MAX_SECONDS, DamagedError, RejectedError, StreamReader, video_stream
+from data_prep.media import MAX_SECONDS, DamagedError, RejectedError, StreamReader, no_frame, video_stream
 
 # Timestamps are rounded to the container's ticks (1 ms in Matroska), so a frame may claim to come that much too late.
 MAX_ROUNDING = Fraction(1, 2000)
@@ -56,9 +56,9 @@ class VideoTrack:
         try:
             first = next(self._rest, None)
         except DamagedError as error:
-            raise RejectedError(f"no frame of its video can be decoded ({error})") from error
+            raise no_frame(stream, str(error)) from error
         if first is None:
-            raise RejectedError("no frame of its video can be decoded (it holds none)")
+            raise no_frame(stream)
         self.zero, self._first = first
 
     def close(self) -> None:

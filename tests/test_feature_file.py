@@ -174,10 +174,12 @@ def test_what_cannot_be_saved_leaves_the_file_before(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="7 features, not 4"):
         file.add([Row("/odd.mp4", 0.0, math.nan, 1.0, True, "", "", np.zeros(7, np.float32))])
     file.add([make_row(1)])
+    file.save()
     monkeypatch.setattr(zipfile.ZipFile, "open", lambda *args, **kwargs: (_ for _ in ()).throw(OSError("full")))
     with pytest.raises(OSError, match="full"):
         file.finish()
     monkeypatch.undo()
+    assert sorted(os.listdir(tmp_path)) == ["f.npz", "f.npz.parts"]
     assert numbers(tmp_path / "f.npz") == [0]
     open_file(tmp_path / "f.npz").finish()
     assert numbers(tmp_path / "f.npz") == [0, 1]

@@ -19,7 +19,15 @@ import numpy as np
 from av.video.reformatter import Colorspace, VideoReformatter
 
 from data_prep.audio_track import AudioTrack
-from data_prep.media import MAX_PIXELS, DamagedError, RejectedError, StreamReader, memory_in_words, video_stream
+from data_prep.media import (
+    MAX_PIXELS,
+    DamagedError,
+    RejectedError,
+    StreamReader,
+    memory_in_words,
+    no_frame,
+    video_stream,
+)
 from data_prep.video_track import MAX_GAP, MIN_DURATION, as_shown, in_order
 
 SOUND_RATE = 48_000  # Hz
@@ -132,10 +140,10 @@ class ShownFrames:
             self._first = next(self._frames, None)
         except DamagedError as error:
             self._reader.close()
-            raise RejectedError(f"no frame of its video can be decoded ({error})") from error
+            raise no_frame(stream, str(error)) from error
         if self._first is None:
             self._reader.close()
-            raise RejectedError("no frame of its video can be decoded (it holds none)")
+            raise no_frame(stream)
         self.zero, frame = self._first
         aspect = stream.sample_aspect_ratio or 1  # of a pixel, width to height
         self._size = max(1, round(frame.width * aspect)), frame.height
