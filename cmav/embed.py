@@ -8,8 +8,9 @@ last of which ends with the video. With --per_second there is a row for each sec
 video's ends, of the nearest window that lies within. A video that is shorter than a window begins again when it ends;
 one without sound is seen as by the vision-only network.
 
-What --out has already is skipped, so that a run which was killed goes on where it was. Videos that gave nothing are in
-OUT.failed.csv, with the reason. `numpy.load(OUT)` has these arrays, with a row for each video or second:
+What --out has already is skipped, so that a run which was killed goes on where it was: until its end, what is new is in
+the folder OUT.parts. Videos that gave nothing are in OUT.failed.csv, with the reason. `numpy.load(OUT)` has these
+arrays, with a row for each video or second:
 
 | array       | form                 | meaning                                                                 |
 | ----------- | -------------------- | ----------------------------------------------------------------------- |
@@ -20,7 +21,7 @@ OUT.failed.csv, with the reason. `numpy.load(OUT)` has these arrays, with a row 
 | `seconds`   | float64 [rows]       | middle of what the row is of, from the file's first frame; s            |
 | `has_audio` | bool [rows]          | whether the video, or the part, has sound                               |
 | `label`     | text [rows]          | as the CSV has it, or empty                                             |
-| `note`      | text [rows]          | what of the video was lost, or empty                                    |
+| `note`      | text [rows]          | what of the video was lost, or empty; its first 200 characters          |
 | `metadata`  | text, of JSON        | run and step, layers, clip, rates: what the features were made with     |
 """
 
@@ -72,7 +73,7 @@ def embed(
     per_second: bool = False,
     batch_size: int = 8,
     size: int | None = None,
-    num_threads: int | None = None,
+    num_workers: int | None = None,
 ) -> Result:
     """Writes the features of videos to a file. The module's docstring says which, and what is in it.
 
@@ -85,10 +86,11 @@ def embed(
       batch_size: windows that the network sees at a time.
       size: to which pictures are brought before the central crop, in pixels; None: as much larger than the crop as 256
         is than 224. Best is what the network's shards were built with.
-      num_threads: videos that are decoded at the same time; None: one for each CPU core.
+      num_workers: processes that decode, each another video; None: one for each CPU core.
 
     Raises:
-      UserError: where videos, checkpoint or layers are not there, or `out` was made with something else.
+      UserError: where videos, checkpoint or layers are not there, or `out` was made with something else, or storage
+        does not answer.
     """
     from cmav.data import own_videos
     from data_prep import manifest
@@ -106,8 +108,7 @@ def embed(
         (video.path(listed.root), video.start, video.end): video
         for video in itertools.chain.from_iterable(listed.splits.values())
     }
-    there = {row.part for row in file.rows}
-    todo = {part: video for part, video in wanted.items() if part not in there}
+    todo = {part: video for part, video in wanted.items() if part not in file.parts}
     logging.info(
         "%d videos, %d of them in %s already; layer %s of step %d of %s",
         *(len(wanted), len(wanted) - len(todo), out, ", ".join(layers), network.step, network.run),
@@ -122,7 +123,7 @@ def embed(
         size=size,
         spacing=spacing(task.clip),
         batch_size=batch_size,
-        num_threads=num_threads,
+        num_workers=num_workers,
     )
     make_rows = _second_rows if per_second else _video_rows
     failures = []
@@ -131,15 +132,14 @@ def embed(
         progress = tqdm(seen_videos, total=len(todo), unit="video", disable=not todo)
         for (part, video), seen in zip(todo.items(), progress, strict=True):
             if seen.windows:
-                file.rows += make_rows(part, video.label_name, seen)
+                file.add(make_rows(part, video.label_name, seen))
             else:
                 failures.append((part, seen.note))
             if time.monotonic() - saved > SAVE_SECONDS:
                 file.save()
                 saved = time.monotonic()
     finally:
-        if len(todo) > len(failures):
-            file.save()
+        file.finish()
         write_failures(f"{out}.failed.csv", failures)
     return Result(len(todo) - len(failures), len(wanted) - len(todo), failures)
 

@@ -37,6 +37,7 @@ where --boxes knows only this.
 | `method`, `run`, `step`, `size`, `stride` | text, integers | what the maps were made with                            |
 """
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Sequence
@@ -96,7 +97,8 @@ def localize(
         layers (`cmav.models.layers.finer`); None: the network's own.
 
     Raises:
-      UserError: where videos, checkpoint or boxes are not there, or the network is not one for the method.
+      UserError: where videos, checkpoint or boxes are not there, or the network is not one for the method, or storage
+        does not answer.
     """
     from cmav import frozen  # It takes seconds, for which --help should not wait.
     from cmav.localization import known_boxes, localized_video
@@ -119,21 +121,22 @@ def localize(
 
     result = Result({}, {}, {})
     made_with = {"method": method, "run": network.run, "step": network.step, "size": size, "stride": localizer.stride}
-    for path, name in names.items():
-        paths = tuple(os.path.join(out, f"{name}.{method}.{kind}") for kind in ("mp4", "png", "npz"))
-        try:
-            note = localized_video.write(path, localizer, paths, made_with, known.get(name))
-        except RejectedError as error:
-            result.failures[path] = str(error)
-        except UserError:
-            raise
-        except Exception as error:  # One video must not take the others down, whatever it makes a library raise.
-            logging.exception("%s", path)
-            result.failures[path] = f"unforeseen error ({type(error).__name__}: {error})"
-        else:
-            result.written[path] = paths
-            if note:
-                result.notes[path] = note
+    with contextlib.closing(localizer):
+        for path, name in names.items():
+            paths = tuple(os.path.join(out, f"{name}.{method}.{kind}") for kind in ("mp4", "png", "npz"))
+            try:
+                note = localized_video.write(path, localizer, paths, made_with, known.get(name))
+            except RejectedError as error:
+                result.failures[path] = str(error)
+            except UserError:
+                raise
+            except Exception as error:  # One video must not take the others down, whatever it makes a library raise.
+                logging.exception("%s", path)
+                result.failures[path] = f"unforeseen error ({type(error).__name__}: {error})"
+            else:
+                result.written[path] = paths
+                if note:
+                    result.notes[path] = note
     return result
 
 

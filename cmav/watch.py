@@ -1,12 +1,12 @@
 """A frozen network looks at one's own videos: their windows are decoded, put to it in batches, and sorted by video."""
 
-import concurrent.futures
+import contextlib
 import dataclasses
 import math
 import os
-from collections import deque
+import queue
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,7 +14,8 @@ import numpy as np
 from cmav import distributed
 from cmav.frozen import FrozenNetwork
 
-T = TypeVar("T")
+MAX_BYTES_AHEAD = 256 << 20  # of decoded windows of each video that is under way
+
 Example = dict[str, np.ndarray]
 Answer = Any  # a tree of arrays
 
@@ -52,7 +53,7 @@ def watch(
     size: int,
     spacing: Any,
     batch_size: int,
-    num_threads: int | None = None,
+    num_workers: int | None = None,
 ) -> Iterator[Seen]:
     """Yields what the network says of each video, in order.
 
@@ -64,19 +65,53 @@ def watch(
       size: width and height of the pictures before the crop, in pixels.
       spacing: a `cmav.data.own_videos.Spacing`: where the windows lie.
       batch_size: windows that the network sees at a time; rounded up to what divides over the devices.
-      num_threads: videos that are decoded at the same time; None: one for each CPU core.
+      num_workers: processes that decode, each another video; None: one for each CPU core.
+
+    Raises:
+      UserError: where storage does not answer.
     """
-    from cmav.data import own_videos
+    from cmav.data import decoding, own_videos
 
     make_example = own_videos.example_maker(network.task)
+    clip = network.task.clip
+    videos = list(videos)
+    num_workers = min(num_workers or os.cpu_count() or 1, len(videos))
+    with contextlib.ExitStack() as stack:
+        workers = [decoding.worker() for _ in range(num_workers)]
+        free: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for worker in workers:
+            free.put(worker)
 
-    def examples(video: Any) -> Iterator[tuple[Window, Example]]:
-        for clip in own_videos.windows(video, root, network.task.clip, size, spacing):
-            yield Window(clip.start_seconds, clip.start_seconds + clip.seconds, clip.has_audio), make_example(clip)
+        def examples(video: Any) -> Iterator[tuple[Window, Example]]:
+            worker = free.get()  # There is one: as many videos are under way as there are workers.
+            try:
+                for one in decoding.read(worker, own_videos.send_windows, video, root, clip, size, spacing):
+                    yield window_of(one), make_example(one)
+            finally:
+                free.put(worker)
 
+        coming = decoding.ahead(map(examples, videos), max(num_workers, 1), windows_ahead(clip, size))
+        stack.callback(coming.close)
+        stack.callback(lambda: [worker.end() for worker in workers])  # before that: then no thread waits for one
+        yield from _by_video(coming, network, answer, batch_size)
+
+
+def window_of(clip: Any) -> Window:
+    """Where a `schema.Clip` lies."""
+    return Window(clip.start_seconds, clip.start_seconds + clip.seconds, clip.has_audio)
+
+
+def windows_ahead(clip: Any, size: int) -> int:
+    """How many windows of a clip's shape, of pictures of this size, may wait for the network."""
+    return max(2, MAX_BYTES_AHEAD // (clip.stored_frames * size * size * 3))
+
+
+def _by_video(
+    videos: Iterable[Iterator[tuple[Window, Example]]], network: FrozenNetwork, answer: Callable, batch_size: int
+) -> Iterator[Seen]:
     compiled = jax.jit(answer)
     items = in_batches(
-        _one_after_another(ahead(map(examples, videos), num_threads or os.cpu_count() or 1)),
+        _one_after_another(videos),
         lambda batch: compiled(network.variables, distributed.to_devices(batch, network.mesh)),
         math.ceil(batch_size / network.mesh.size) * network.mesh.size,
     )
@@ -88,28 +123,6 @@ def watch(
         else:
             yield Seen(windows, answers, item)
             windows, answers = [], []
-
-
-def ahead(iterators: Iterable[Iterator[T]], num_threads: int) -> Iterator[Iterator[T]]:
-    """Yields the iterators in turn, each to be used up before the next, while threads are at work on those to come.
-
-    An iterator's items are made one ahead of who takes them, in at most `num_threads` iterators at a time.
-    """
-    coming, end = iter(iterators), object()
-    under_way: deque[tuple[Iterator[T], concurrent.futures.Future]] = deque()
-    with concurrent.futures.ThreadPoolExecutor(num_threads, "cmav-videos") as threads:
-
-        def items(iterator: Iterator[T], future: concurrent.futures.Future) -> Iterator[T]:
-            while (item := future.result()) is not end:
-                future = threads.submit(next, iterator, end)
-                yield item
-
-        while True:
-            while len(under_way) < num_threads and (iterator := next(coming, None)) is not None:
-                under_way.append((iterator, threads.submit(next, iterator, end)))
-            if not under_way:
-                return
-            yield items(*under_way.popleft())
 
 
 def in_batches(
@@ -161,6 +174,4 @@ def _one_after_another(
             yield from windows
         except RejectedError as error:
             note = str(error)
-        except Exception as error:  # One video must not take the others down, whatever it makes a library raise.
-            note = f"unforeseen error ({type(error).__name__}: {error})"
         yield note, None

@@ -14,6 +14,7 @@ MAX_JITTER = Fraction(1, 50)
 # overlaps is cut off, to stay in step. More, or at once, is a clock that was set anew, as in joined recordings, or one
 # that is worth nothing: the sound then goes on where it was.
 MAX_BACKWARD = 1  # seconds
+MAX_GAP = 300  # seconds, of a sound without pictures; a longer jump ahead is a broken timestamp, not silence
 
 
 class AudioTrack:
@@ -32,7 +33,8 @@ class AudioTrack:
           zero: seconds on the container's clock at which sample 0 lies; None: where the sound begins.
           alive: called at every packet.
         """
-        self._rate, self._zero = sample_rate, zero
+        self._rate, self._zero, self._alone = sample_rate, zero, zero is None
+        self._end: int | None = None  # of the samples decoded so far
         self.damage: str | None = None
         self._reader: StreamReader | None = None
         try:
@@ -40,12 +42,19 @@ class AudioTrack:
         except RejectedError as error:
             self.damage = str(error)
         has_stream = self._reader is not None and self._reader.stream is not None
-        self._pieces = self._placed() if has_stream else iter(())
+        self._pieces = self._placed() if has_stream else (piece for piece in ())
         self._piece: tuple[int, np.ndarray] | None = next(self._pieces, None)
 
     def close(self) -> None:
+        self._pieces.close()  # It holds the track that holds it: a decoder each, until somebody collects them.
+        self._piece = None
         if self._reader is not None:
             self._reader.close()
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is no more sound, or never was any."""
+        return self._piece is None
 
     def read(self, start: int, count: int) -> np.ndarray:
         """Returns int16 [count, 2] from sample `start` on; zeros where there is no sound. `start` must not go back."""
@@ -62,16 +71,15 @@ class AudioTrack:
             self._piece = next(self._pieces, None)
         return audio
 
-    def read_all(self) -> np.ndarray:
-        """Returns int16 [samples, 2]: the sound from sample 0 to its end. In place of `read`."""
-        pieces = []
+    def pieces(self, start: int, count: int) -> Iterator[np.ndarray]:
+        """Yields int16 [count, 2] from sample `start` to the sound's end; the last may be shorter."""
         while self._piece is not None:
-            pieces.append(self._piece)
-            self._piece = next(self._pieces, None)
-        audio = np.zeros((max((position + len(samples) for position, samples in pieces), default=0), 2), np.int16)
-        for position, samples in pieces:
-            audio[position : position + len(samples)] = samples
-        return audio
+            audio = self.read(start, count)
+            if self._piece is None:
+                audio = audio[: max(self._end - start, 0)]
+            if len(audio):
+                yield audio
+            start += count
 
     def is_silent(self, count: int | None) -> bool:
         """Whether the first `count` samples, or all, are nothing but zeros. In place of `read`."""
@@ -86,14 +94,17 @@ class AudioTrack:
 
     def _placed(self) -> Iterator[tuple[int, np.ndarray]]:
         """Yields (number of the first sample, int16 [n, 2]), without overlaps."""
-        end = None
         try:
             for position, samples in self._resampled():
-                if end is not None and position < end:
+                end = position if self._end is None else self._end
+                if position < end:
                     samples = samples[end - position :]
                     position = end
+                # Beside pictures, sound may come and go. Alone, it has no clock but its own.
+                if self._alone and position - end > MAX_GAP * self._rate:
+                    raise DamagedError(f"its timestamps jump by {(position - end) / self._rate:.0f} s")
                 if len(samples):
-                    end = position + len(samples)
+                    self._end = position + len(samples)
                     yield position, samples
         except (RejectedError, DamagedError) as error:
             self.damage = str(error)

@@ -8,11 +8,14 @@ from fractions import Fraction
 from cmav.data import schema
 from data_prep.audio_track import AudioTrack
 from data_prep.manifest import Video
-from data_prep.media import DamagedError, RejectedError
+from data_prep.media import DamagedError, RejectedError, memory_in_words
 from data_prep.video_track import VideoTrack
 
 # A record is a protocol buffer, which must stay below 2 GiB.
 MAX_RECORD_BYTES = 1 << 30
+# Of one video. A whole day at 30 pictures of 256 x 256 per second is 40 GB, in clips of 10 s 8,640.
+MAX_CLIPS = 100_000
+MAX_BYTES = 1 << 36
 # A video cut to "10 s" often has 299 frames of 29.97 Hz. So little may be missing at the end of a video's last clip:
 # the last picture then stays.
 MAX_MISSING = Fraction(1, 100)  # of a clip
@@ -59,24 +62,27 @@ def cut(video: Video, root: str, options: ClipOptions, alive: Callable[[], None]
 
     Raises:
       RejectedError: after the clips that could be had, where there are none or something was lost. Says why.
+      StorageError: where storage does not answer.
     """
     path = video.path(root)
     start = milliseconds(video.start)
     end = None if video.end is None else milliseconds(video.end)
-    with contextlib.ExitStack() as stack:
+    with memory_in_words(), contextlib.ExitStack() as stack:
         pictures = VideoTrack(path, options.size, options.jpeg_quality, alive)
         stack.callback(pictures.close)
         sound = AudioTrack(path, options.sample_rate, pictures.zero + start, alive)
         stack.callback(sound.close)
 
         frames: list[bytes] = []
-        num_clips = num_bytes = 0
+        num_clips = num_bytes = num_bytes_before = 0
         damage = None
         try:
             for jpeg in pictures.frames(options.frame_rate, start, end):
                 frames.append(jpeg)
                 num_bytes += len(jpeg)
                 if len(frames) == options.clip_frames:
+                    num_bytes_before += num_bytes
+                    check_amount(num_clips, num_bytes_before)
                     yield _make_clip(video, options, num_clips * options.clip_frames, frames, sound)
                     num_clips += 1
                     frames, num_bytes = [], 0
@@ -120,6 +126,14 @@ def _make_clip(
         label_name=video.label_name,
         splits=video.splits,
     )
+
+
+def check_amount(num_clips: int, num_bytes: int) -> None:
+    """Raises RejectedError where a video has given so many clips, or would fill so many bytes, that no video can."""
+    if num_clips >= MAX_CLIPS or num_bytes > MAX_BYTES:
+        raise RejectedError(
+            f"it has no end (more than {MAX_CLIPS:,} clips or {MAX_BYTES >> 30} GiB; the first are kept)"
+        )
 
 
 def milliseconds(seconds: float) -> Fraction:

@@ -1,14 +1,36 @@
 """Opening media files and decoding them, whatever state they are in.
 
 Everything that a file can do wrong ends in one of two errors, whose messages are reasons in words for `rejects.csv`:
-`RejectedError` (nothing can be had from the file) and `DamagedError` (decoding cannot go on from here).
+`RejectedError` (nothing can be had from the file) and `DamagedError` (decoding cannot go on from here). What storage
+does wrong is a `StorageError`, and says nothing about the file.
 """
 
+import contextlib
+import errno
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 
 import av
-import tensorflow as tf
+
+from data_prep.media_file import DamagedError, MediaFile, MissingFileError, RejectedError
+
+__all__ = ["DamagedError", "MissingFileError", "RejectedError", "StreamReader", "audio_stream", "memory_in_words"]
+__all__ += ["no_frame", "video_stream", "words"]
+
+# Containers that hold their media themselves, and streams of a single codec. Not: what names other files or addresses
+# (concat, hls, dash, image2, sdp, rtsp, imf, vobsub, ...), makes up pictures (lavfi), opens devices, or is text. Nor
+# could those that are here reach another file: they are given the bytes of one, and no protocol.
+FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpegtsraw,mpeg,flv,live_flv,asf,asf_o,ogg,mxf,gxf,nut,rm,dv,wtv,nsv"
+    ",gif,yuv4mpegpipe,mpegvideo,m4v,h261,h263,h264,hevc,vvc,av1,obu,ivf,vc1,dirac,cavsvideo,mjpeg"
+    ",wav,w64,aiff,au,caf,voc,flac,mp3,aac,latm,loas,ac3,eac3,dts,dtshd,truehd,mlp,amr,amrnb,amrwb,ape,wv,tta,mpc,mpc8,tak"
+)
+# A file of a kilobyte may claim pictures of a billion pixels, and a decoder would ask for the memory of several.
+MAX_PIXELS = 1 << 26  # of a picture: 8192 x 8192, twice those of 8K
+MAX_STREAMS = 1000  # of a file; each takes some memory
+# A day of pictures at 240 per second are 21 million. Thousands of frames can be packed into a kilobyte.
+MAX_FRAMES = 1 << 25  # of a stream
+MAX_SECONDS = 24 * 3600  # of one video, or the part of it that is used
 
 # Decoders recover from a broken packet at the next keyframe, so errors are counted in a row. The limits bound the time
 # that a file of garbage can take.
@@ -24,17 +46,11 @@ SEEK_MARGIN = 5  # seconds
 _NOT_SHOWN = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
 # PyAV raises the last two where a broken file surprises it, such as with a stream that was not in the header.
 _MEDIA_ERRORS = (av.FFmpegError, IndexError, ValueError)
+_CODEC_OPTIONS = {"max_pixels": str(MAX_PIXELS)}
+_OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "none", "max_streams": str(MAX_STREAMS)} | _CODEC_OPTIONS
 
 Stream = av.VideoStream | av.AudioStream
 Frame = av.VideoFrame | av.AudioFrame
-
-
-class RejectedError(Exception):
-    """Nothing can be had from a video. The message says why; details stand in brackets at its end."""
-
-
-class DamagedError(Exception):
-    """Decoding cannot go on. The message says why; what came before is good."""
 
 
 class StreamReader:
@@ -61,14 +77,21 @@ class StreamReader:
           alive: called at every packet, so that a watcher sees that the decoder does not hang.
 
         Raises:
-          RejectedError: where it is not there, or is no media file, or by `choose`.
+          RejectedError: where it is no media file, or by `choose`; MissingFileError where it is not there.
+          StorageError: where storage does not answer, here as in `frames`.
         """
-        self._path, self._choose, self._alive = path, choose, alive
+        self._choose, self._alive = choose, alive
         self._fresh = False
-        self._open()
+        self._file = MediaFile(path, alive)
+        try:
+            self._open()
+        except BaseException:
+            self._file.close()
+            raise
 
     def close(self) -> None:
         self._container.close()
+        self._file.close()
 
     def frames(self, since: Fraction | None = None) -> Iterator[Frame]:
         """Yields the stream's frames in the order of the decoder, from the start; ends an earlier call's frames.
@@ -97,12 +120,27 @@ class StreamReader:
         yield from self._decode()
 
     def _open(self) -> None:
-        self._container = _open_media(self._path)
+        self._file.seek(0)
+        try:
+            # Tags that are not UTF-8 are common in old files and must not matter.
+            self._container = av.open(self._file, metadata_errors="replace", options=_OPTIONS)
+        except _MEDIA_ERRORS as error:
+            self._check_file()
+            raise RejectedError(f"cannot be opened ({_opening_words(error)})") from error
+        self._check_file()
+        self._file.packet_found()
         self.stream = self._choose(self._container)
         if self.stream is not None:
             # There is a worker per core already, and with one thread errors come in the same order each time.
             self.stream.codec_context.thread_count = 1
+            self.stream.codec_context.options = _CODEC_OPTIONS
         self._fresh = True
+
+    def _check_file(self) -> None:
+        try:
+            self._file.check()
+        except DamagedError as error:
+            raise RejectedError(f"cannot be opened ({error})") from error
 
     def _seek(self, time: Fraction) -> bool:
         """Goes to before a time. Returns False where it is not worth it, or cannot be trusted."""
@@ -116,16 +154,20 @@ class StreamReader:
             self._container.seek(int(time / video.time_base), stream=video)
         except _MEDIA_ERRORS:
             return False
+        finally:
+            self._file.check()
         return True
 
     def _decode(self) -> Iterator[Frame]:
         self._fresh = False
-        broken, reason, reached = 0, "", Fraction(0)
+        broken, reason, reached, num_frames = 0, "", Fraction(0), 0
         packets = self._container.demux()
         while True:
             try:
                 self._alive()
                 packet = next(packets, None)
+                self._file.check()  # a packet that storage cut short is none, and its end not the file's
+                self._file.packet_found()
                 if packet is None:
                     break
                 if packet.pts is not None:
@@ -134,8 +176,10 @@ class StreamReader:
                     continue
                 frames = packet.decode()
             except av.EOFError:
+                self._file.check()
                 break
             except _MEDIA_ERRORS as error:
+                self._file.check()
                 broken, reason = broken + 1, words(error)
                 if broken > MAX_BROKEN_PACKETS:
                     raise DamagedError(reason) from error
@@ -143,6 +187,9 @@ class StreamReader:
                 continue
             if frames:
                 broken = 0
+            num_frames += len(frames)
+            if num_frames > MAX_FRAMES:
+                raise DamagedError(f"it has more than {MAX_FRAMES:,} frames")
             yield from frames
         if broken > MAX_BROKEN_AT_END:
             raise DamagedError(reason)
@@ -161,12 +208,16 @@ def video_stream(container: av.container.InputContainer) -> av.VideoStream:
     """Returns the main video stream; cover pictures do not count.
 
     Raises:
-      RejectedError: where there is none, or no decoder for it.
+      RejectedError: where there is none, or no decoder for it, or its pictures are larger than `MAX_PIXELS`.
     """
     streams = [s for s in container.streams.video if not s.disposition & _NOT_SHOWN]
     if not streams:
         raise RejectedError("no video stream")
-    return _best(container, streams)
+    stream = _best(container, streams)
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if width * height > MAX_PIXELS:
+        raise RejectedError(f"its pictures are too large ({width} x {height}, more than {MAX_PIXELS:,} pixels)")
+    return stream
 
 
 def audio_stream(container: av.container.InputContainer) -> av.AudioStream | None:
@@ -178,22 +229,35 @@ def audio_stream(container: av.container.InputContainer) -> av.AudioStream | Non
     return _best(container, container.streams.audio) if container.streams.audio else None
 
 
+def no_frame(stream: av.VideoStream, why: str = "") -> RejectedError:
+    """What to raise where no frame of a stream can be decoded."""
+    if not why:  # FFmpeg forgets a size that is larger than it may be.
+        why = "it holds none" if stream.codec_context.width else f"none, or none below {MAX_PIXELS:,} pixels"
+    return RejectedError(f"no frame of its video can be decoded ({why})")
+
+
+@contextlib.contextmanager
+def memory_in_words() -> Iterator[None]:
+    """Makes a rejection of a want of memory, which a worker has only so much of (see `cmav.isolated`)."""
+    try:
+        yield
+    except MemoryError as error:
+        raise RejectedError("it needs more memory than a worker may take") from error
+
+
 def words(error: Exception) -> str:
     """The error without its number and the file's path, so that equal reasons read alike."""
+    if isinstance(error, av.FFmpegError) and error.errno == errno.EIO:  # Storage's own errors do not come this way.
+        return "it breaks off, or is damaged"
     return getattr(error, "strerror", None) or getattr(error, "message", None) or str(error) or type(error).__name__
 
 
-def _open_media(path: str) -> av.container.InputContainer:
-    try:
-        # "file:" keeps names such as "take 1: intro.mp4" from being read as a protocol, and the whitelist keeps a
-        # playlist in a video's clothes from reaching the network.
-        file = tf.io.gfile.GFile(path, "rb") if "://" in path else f"file:{path}"
-        # Tags that are not UTF-8 are common in old files and must not matter.
-        return av.open(file, metadata_errors="replace", options={"protocol_whitelist": "file"})
-    except (FileNotFoundError, tf.errors.NotFoundError) as error:
-        raise RejectedError("no such file") from error
-    except (*_MEDIA_ERRORS, tf.errors.OpError, OSError) as error:
-        raise RejectedError(f"cannot be opened ({words(error)})") from error
+def _opening_words(error: Exception) -> str:
+    if isinstance(error, av.ArgumentError):  # what FFmpeg says of a format that is not in the list
+        return "damaged, or in no format of `media.FORMATS`"
+    if isinstance(error, MemoryError):  # what FFmpeg says of too many streams, and of sizes that are out of all reason
+        return "its header asks for more memory, or more streams, than it may have"
+    return words(error)
 
 
 def _best(container: av.container.InputContainer, streams: Sequence[Stream]) -> Stream:

@@ -44,7 +44,7 @@ def build(
     *,
     cutter: Cutter = cut_file,
     alive: Callable[[], None] = lambda: None,
-    begins: Callable[[int], None] = lambda video: None,
+    begins: Callable[[int | None], None] = lambda video: None,
     skip: Mapping[int, str] | None = None,
 ) -> None:
     """Writes a shard and its report, each under a temporary name first. Done twice, it leaves the same bytes.
@@ -54,7 +54,7 @@ def build(
       cutter: yields the clips of a video of the unit; is asked for one video after the other, in order.
       alive: called often while a video is decoded.
       begins: called with the number of each video, within the unit, before it is opened, and with their count when
-        all are done and only writing remains.
+        all are done and only writing remains; with None before a clip is written, and with its video's number after.
       skip: reasons by number of videos that are rejected unopened, because they have brought a worker down.
 
     Raises:
@@ -67,7 +67,7 @@ def build(
 
 
 def _write(
-    unit: Unit, cutter: Cutter, alive: Callable[[], None], begins: Callable[[int], None], skip: Mapping[int, str]
+    unit: Unit, cutter: Cutter, alive: Callable[[], None], begins: Callable[[int | None], None], skip: Mapping[int, str]
 ) -> None:
     rows, videos, rejects = [], [], []
     temporary = files.temporary_path(unit.folder, unit.split)
@@ -80,7 +80,9 @@ def _write(
                     raise RejectedError(skip[number])
                 for clip in _clips(unit, video, cutter, alive):
                     record = schema.encode(clip)
+                    begins(None)
                     writer.write(record)
+                    begins(number)
                     rows.append((offset, len(record), clip.seconds, clip.has_audio, clip.label))
                     videos.append(number)
                     offset += len(record) + index.FRAME_OVERHEAD

@@ -8,10 +8,11 @@ from fractions import Fraction
 import av
 import numpy as np
 import tensorflow as tf
+from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from data_prep.media import DamagedError, RejectedError, StreamReader, video_stream
+from data_prep.media import MAX_SECONDS, DamagedError, RejectedError, StreamReader, no_frame, video_stream
 
 # Timestamps are rounded to the container's ticks (1 ms in Matroska), so a frame may claim to come that much too late.
 MAX_ROUNDING = Fraction(1, 2000)
@@ -55,9 +56,9 @@ class VideoTrack:
         try:
             first = next(self._rest, None)
         except DamagedError as error:
-            raise RejectedError(f"no frame of its video can be decoded ({error})") from error
+            raise no_frame(stream, str(error)) from error
         if first is None:
-            raise RejectedError("no frame of its video can be decoded (it holds none)")
+            raise no_frame(stream)
         self.zero, self._first = first
 
     def close(self) -> None:
@@ -85,6 +86,8 @@ class VideoTrack:
             shown, shown_from = frame, time
             if end is not None and time >= end:
                 return
+            if time > start + MAX_SECONDS:
+                raise DamagedError(f"it goes on for more than {MAX_SECONDS // 3600} hours")
         if shown is None:
             return
         duration = (shown.duration or 0) * (shown.time_base or 0)
@@ -128,7 +131,8 @@ def resized(reformatter: VideoReformatter, frame: av.VideoFrame, size: int) -> n
 def as_shown(picture_HxWxC: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
     """Turns and mirrors a picture as the display matrix of its frame says, where it has one (see `upright`)."""
     try:
-        matrix = frame.side_data.get(SideDataType.DISPLAYMATRIX)
+        # Not `frame.side_data`: the frame would keep what keeps the frame, and a gigabyte of such waits for collection.
+        matrix = SideDataContainer(frame).get(SideDataType.DISPLAYMATRIX)
     except ValueError:  # beside it there is side data of a kind that PyAV does not know
         return np.rot90(picture_HxWxC, frame.rotation // 90)
     return picture_HxWxC if matrix is None else upright(picture_HxWxC, np.frombuffer(bytes(matrix), np.int32))

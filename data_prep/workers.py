@@ -1,27 +1,21 @@
-"""Units of work in parallel on one machine, in processes that may die.
+"""Units of work in parallel on one machine, in processes that may die (`cmav.isolated`).
 
-Decoders are C code that meets files of every kind: one may crash, hang, or eat all memory. So each worker process says
-which video it begins and, while decoding, that it is alive. Where it dies or falls silent, its unit is given to a fresh
-process; a video that does it again is rejected, and the run goes on.
+Each worker says which video it begins. Where it dies or falls silent, its unit is given to a fresh process; a video
+that does it again is rejected, and the run goes on.
 """
 
 import collections
-import contextlib
-import dataclasses
-import multiprocessing
-import multiprocessing.connection
-import os
-import signal
-import time
-import traceback
-from collections.abc import Callable, Sequence
+import concurrent.futures
+import functools
+import queue
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
+from cmav import isolated
 from cmav.errors import UserError
 
-MAX_SILENCE = 300.0  # seconds without a packet decoded; enough for a slow network disk
-MAX_DEATHS = 2  # on one video, before it is rejected, or between videos, before the run ends
-_SIGN_EVERY = 1.0  # seconds
+# Seconds that writing may take without a sign of life: what closes a shard may send all of it to a bucket.
+MAX_WRITING = 1800.0
 
 
 class WorkError(UserError):
@@ -36,48 +30,15 @@ class Unit(Protocol):
     videos: Sequence
 
 
-@dataclasses.dataclass(eq=False)
-class _Job:
-    unit: Unit
-    skip: dict[int, str] = dataclasses.field(default_factory=dict)
-    deaths: collections.Counter = dataclasses.field(default_factory=collections.Counter)
-
-
-class _Worker:
-    """The parent's side of a worker process."""
-
-    def __init__(self, work: Callable):
-        context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, work), daemon=True)
-        self.process.start()
-        theirs.close()
-        self.job: _Job | None = None
-        self.num_before = 0  # videos of the job that are behind it
-        self.video: int | None = None  # number of the video at work, within the unit; None before and after them
-        self.last_sign = time.monotonic()
-
-    def give(self, job: _Job) -> None:
-        self.job, self.num_before, self.video = job, 0, None
-        with contextlib.suppress(ConnectionError):  # it is dead already, which the pipe shows when it is read
-            self.pipe.send((job.unit, job.skip))
-
-    def silent(self, limit: float) -> bool:
-        return self.video is not None and time.monotonic() - self.last_sign > limit
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.join()
-        self.pipe.close()
-
-
 def run(
     units: Sequence[Unit],
     work: Callable[..., None],
     num_workers: int,
     *,
     on_progress: Callable[[int], None] = lambda num_videos: None,
-    max_silence: float = MAX_SILENCE,
+    max_silence: float = isolated.MAX_SILENCE,
+    max_writing: float = MAX_WRITING,
+    max_memory: int = isolated.MAX_MEMORY,
 ) -> None:
     """Does units of work in parallel processes. What was finished stays finished if this is killed.
 
@@ -87,113 +48,83 @@ def run(
       num_workers: processes at a time.
       on_progress: called with the number of videos that are done so far.
       max_silence: seconds after which a worker that shows no sign of life on a video is killed.
+      max_writing: the same, where it writes, and before and after the videos.
+      max_memory: bytes that a worker may take beside its libraries.
 
     Raises:
       WorkError: where writing fails, or workers die outside of any video.
     """
-    waiting = collections.deque(_Job(unit) for unit in units)
-    workers = [_Worker(work) for _ in range(min(num_workers, len(waiting)))]
-    num_done = 0
-    try:
-        for worker in workers:
-            worker.give(waiting.popleft())
-        while any(worker.job for worker in workers):
-            multiprocessing.connection.wait([worker.pipe for worker in workers if worker.job], timeout=1.0)
-            for place, worker in enumerate(workers):
-                if worker.job is None:
-                    continue
-                try:
-                    silent = worker.silent(max_silence) and not worker.pipe.poll()
-                    while not silent and worker.job and worker.pipe.poll():
-                        num_done += _hear(worker)
-                        if worker.job is None and waiting:
-                            worker.give(waiting.popleft())
-                except (EOFError, ConnectionError):
-                    silent = False
-                else:
-                    if not silent:
-                        continue
-                workers[place] = _replace(worker, work, max_silence if silent else None)
-            on_progress(num_done + sum(worker.num_before for worker in workers if worker.job))
-    finally:
-        for worker in workers:
-            worker.end()
+    if not units:
+        return
+    done = dict.fromkeys(range(len(units)), 0)  # videos of each unit
+    num_workers = min(num_workers, len(units))
+    serve = functools.partial(_serve, work)
+    workers = [isolated.Worker(serve, max_writing, max_memory) for _ in range(num_workers)]
+    free: queue.SimpleQueue[isolated.Worker] = queue.SimpleQueue()
+    for worker in workers:
+        free.put(worker)
 
+    def build(number: int) -> None:
+        worker = free.get()
+        for at in _videos_at_work(units[number], worker, max_silence, max_writing):
+            done[number] = at
+        done[number] = len(units[number].videos)
+        free.put(worker)
 
-def _hear(worker: _Worker) -> int:
-    """Takes one message. Returns the number of videos of the unit that it finishes, else 0."""
-    kind, value = worker.pipe.recv()
-    worker.last_sign = time.monotonic()
-    if kind == "begin":
-        worker.num_before = value
-        worker.video = value if value < len(worker.job.unit.videos) else None
-    elif kind == "error":
-        unit = worker.job.unit
-        raise WorkError(f"shard {unit.shard} of split {unit.split!r} cannot be built:\n{value}")
-    elif kind == "done":
-        num_videos = len(worker.job.unit.videos)
-        worker.job = None
-        return num_videos
-    return 0
-
-
-def _replace(worker: _Worker, work: Callable, silence: float | None) -> _Worker:
-    """Puts a fresh process in place of a dead or silent one and gives it the same job."""
-    job, video = worker.job, worker.video
-    if silence is None:
-        worker.process.join()
-        how = f"its worker process died, {_exit_words(worker.process.exitcode)}"
-    else:
-        how = f"no sign of life for {silence:g} s"
-    worker.end()
-    job.deaths[video] += 1
-    if job.deaths[video] >= MAX_DEATHS:
-        if video is None:
-            raise WorkError(
-                f"{MAX_DEATHS} worker processes died on shard {job.unit.shard} before or after its videos "
-                f"({_exit_words(worker.process.exitcode)}). If memory is short, give fewer --workers."
-            )
-        job.skip[video] = f"could not be decoded twice ({how})"
-    fresh = _Worker(work)
-    fresh.give(job)
-    return fresh
-
-
-def _exit_words(code: int | None) -> str:
-    if code is None or code >= 0:
-        return f"exit code {code}"
-    name = signal.Signals(-code).name
-    return f"{name}, often for want of memory" if name == "SIGKILL" else name
-
-
-def _serve(pipe: multiprocessing.connection.Connection, work: Callable) -> None:
-    """The worker process: does units until the parent ends it, or is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent tells us
-    last = 0.0
-
-    def send(kind: str, value=None) -> None:
-        nonlocal last
-        last = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(num_workers, "cmav-workers") as threads:
+        building = [threads.submit(build, number) for number in range(len(units))]
         try:
-            pipe.send((kind, value))
-        except OSError:
-            os._exit(1)  # without the parent nobody wants this shard: leave at once, its temporary name unfinished
+            waiting = building
+            while waiting:
+                finished, waiting = concurrent.futures.wait(waiting, 1.0, concurrent.futures.FIRST_COMPLETED)
+                for future in finished:
+                    future.result()
+                on_progress(sum(done.values()))
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+            for worker in workers:
+                worker.end()
 
-    def alive() -> None:
-        if time.monotonic() - last > _SIGN_EVERY:
-            send("alive")
 
+def _videos_at_work(unit: Unit, worker: isolated.Worker, max_silence: float, max_writing: float) -> Iterator[int]:
+    """Does a unit. Yields the number, within it, of each video that is begun."""
+    skip: dict[int, str] = {}
+    deaths: collections.Counter[int | None] = collections.Counter()
+    where = f"shard {unit.shard} of split {unit.split!r}"
     while True:
+        video = None
+        worker.max_silence = max_writing
         try:
-            unit, skip = pipe.recv()
-        except (EOFError, OSError):
+            for at in worker.call(unit, skip):
+                video = at if at is not None and at < len(unit.videos) else None
+                worker.max_silence = max_writing if video is None else max_silence
+                if at is not None:
+                    yield at
             return
-        try:
-            work(unit, alive=alive, begins=lambda video: send("begin", video), skip=skip)
-        except (UserError, OSError) as error:
-            send("error", str(error))
-            return
-        except Exception:
-            send("error", traceback.format_exc())
-            return
-        send("done")
+        except isolated.FailedError as error:
+            raise WorkError(f"{where} cannot be built:\n{error}") from error
+        except isolated.DiedError as death:
+            deaths[video] += 1
+            if deaths[video] < isolated.MAX_DEATHS:
+                continue
+            if video is None:
+                raise WorkError(
+                    f"{isolated.MAX_DEATHS} worker processes were lost on {where} while they wrote, or before or after "
+                    f"its videos ({death}). If memory is short, give fewer --workers; if they fell silent, see whether "
+                    "the dataset folder can be written to. Then give the same command again."
+                ) from death
+            skip[video] = f"could not be decoded twice ({death})"
+
+
+def _serve(work: Callable[..., None], unit: Unit, skip: dict[int, str], *, send: Callable, alive: Callable) -> None:
+    """In the worker: does a unit, and sends the number of the video at work; None while a clip is written."""
+    latest = None
+
+    def begins(video: int | None) -> None:
+        nonlocal latest
+        if video is not None and video != latest:
+            isolated.release_memory()
+            latest = video
+        send(video)
+
+    work(unit, alive=alive, begins=begins, skip=skip)

@@ -15,6 +15,7 @@ from ml_collections import FrozenConfigDict
 from cmav import embed as embed_module
 from cmav import frozen, watch
 from cmav.checkpoint import Checkpoints
+from cmav.data import decoding
 from cmav.data.pipeline import make_loader
 from cmav.embed import embed
 from cmav.errors import UserError
@@ -24,6 +25,7 @@ from data_prep import manifest
 from data_prep.clips import ClipOptions, cut
 from tests import fake_clips, tiny_config
 from tests.data_prep.sample_videos import Sound, flashes_at, steady_times, write_video
+from tests.fake_worker import FakeWorker
 from tests.models import fake_variables
 
 RATE, SIZE, WINDOW = 10, 20, 2.0
@@ -56,6 +58,12 @@ def run(tmp_path_factory):
 def loaded(run):
     """The network, loaded once for all tests that do not look at the loading."""
     return frozen.load(run)
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch):
+    """Videos are read in this process: tests/data/test_decoding.py has the real ones."""
+    monkeypatch.setattr(decoding, "worker", FakeWorker)
 
 
 @pytest.fixture

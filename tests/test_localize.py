@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from cmav import frozen
 from cmav import localize as localize_module
-from cmav.data import own_videos
+from cmav.data import decoding, own_videos
 from cmav.data.clip_shape import ClipShape
 from cmav.errors import UserError
 from cmav.localization.overlay_video import OverlayVideo, ShownFrames, even
@@ -25,6 +25,7 @@ from cmav.tasks import make_task
 from data_prep.manifest import Video
 from tests import tiny_config
 from tests.data_prep.sample_videos import Sound, flashes_at, numbered, steady_times, write_video
+from tests.fake_worker import FakeWorker
 from tests.models import fake_variables
 from tests.test_embed import save_run
 
@@ -48,6 +49,14 @@ def network(runs):
 @pytest.fixture(scope="module")
 def localizer(network):
     return Localizer(network, "similarity", size=SIZE, batch_size=2)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def here():
+    """Videos are read in this process: tests/data/test_decoding.py has the real ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decoding, "worker", FakeWorker)
+        yield
 
 
 @pytest.fixture
@@ -238,7 +247,7 @@ def test_turned_frames_are_written_upright(tmp_path, monkeypatch):
     monkeypatch.setattr("cmav.localization.overlay_video.as_shown", lambda picture, frame: np.rot90(picture))
     with contextlib.closing(ShownFrames(path)) as frames:
         turned = [picture for _, picture in frames]
-        with OverlayVideo(str(tmp_path / "o.mp4"), path, frames.zero, frames.rate, has_sound=False) as overlay:
+        with OverlayVideo(str(tmp_path / "o.mp4"), frames.rate, has_sound=False) as overlay:
             for k, picture in enumerate(turned):
                 overlay.write(k * frames.zero, picture)  # all at one time, as of a broken clock
     np.testing.assert_array_equal(np.rot90(stored[1]), turned[1])
@@ -249,7 +258,7 @@ def test_turned_frames_are_written_upright(tmp_path, monkeypatch):
 def test_what_was_there_stays_where_writing_fails(tmp_path):
     path = str(tmp_path / "o.mp4")
     pathlib.Path(path).write_text("before")
-    with pytest.raises(KeyError), OverlayVideo(path, "", Fraction(0), Fraction(RATE), has_sound=False) as overlay:
+    with pytest.raises(KeyError), OverlayVideo(path, Fraction(RATE), has_sound=False) as overlay:
         overlay.write(Fraction(0), noisy(1)[0])
         raise KeyError
     assert (tmp_path / "o.mp4").read_text() == "before" and len(list(tmp_path.iterdir())) == 1

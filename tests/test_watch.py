@@ -1,7 +1,4 @@
-"""Batches over the borders of videos, and threads that decode ahead."""
-
-import threading
-import time
+"""Batches over the borders of videos."""
 
 import numpy as np
 import pytest
@@ -58,47 +55,3 @@ def test_a_batch_is_decoded_while_the_one_before_is_computed():
     for tag, _ in watch.in_batches(items(), answer, 1):
         order.append(f"got {tag}")
     assert order.index("decode 1") < order.index("got 0") and order.index("got 0") < order.index("decode 3")
-
-
-@pytest.mark.parametrize("num_threads", [1, 3])
-def test_ahead_keeps_the_order(num_threads):
-    iterators = (iter(range(10 * k, 10 * k + k)) for k in range(6))
-    found = [list(items) for items in watch.ahead(iterators, num_threads)]
-    assert found == [list(range(10 * k, 10 * k + k)) for k in range(6)]
-
-
-def test_ahead_works_on_several_at_a_time():
-    """The first three only go on together."""
-    together = threading.Barrier(3, timeout=20)
-
-    def wait_for_the_others(number):
-        together.wait()
-        yield number
-
-    assert [list(items) for items in watch.ahead(map(wait_for_the_others, range(3)), 3)] == [[0], [1], [2]]
-
-
-def test_an_error_is_that_of_its_iterator_alone():
-    def broken():
-        yield 1
-        raise OSError("gone")
-
-    found = []
-    for items in watch.ahead(iter([iter([0]), broken(), iter([2])]), 2):
-        try:
-            found.extend(items)
-        except OSError as error:
-            found.append(str(error))
-    assert found == [0, 1, "gone", 2]
-
-
-def test_letting_go_ends_the_threads():
-    def endless():
-        while True:
-            time.sleep(0.001)
-            yield 1
-
-    videos = watch.ahead((endless() for _ in range(5)), 2)
-    assert next(next(videos)) == 1
-    videos.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("cmav-videos")]

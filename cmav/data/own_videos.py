@@ -21,7 +21,7 @@ from cmav.data.clip_shape import ClipShape
 from data_prep.audio_track import AudioTrack
 from data_prep.clips import ClipOptions, milliseconds
 from data_prep.manifest import Video
-from data_prep.media import DamagedError, RejectedError
+from data_prep.media import DamagedError, RejectedError, memory_in_words
 from data_prep.video_track import VideoTrack
 
 # Of rates that a config has as floats: 30000/1001 is one.
@@ -69,7 +69,20 @@ class Spacing:
         return number == 0 or number * self.stretch + self.needs < num_frames
 
 
-def windows(video: Video, root: str, shape: ClipShape, size: int, spacing: Spacing) -> Iterator[schema.Clip]:
+def send_windows(*args: Any, send: Callable[[schema.Clip], None], alive: Callable[[], None]) -> None:
+    """Sends the windows of `windows(*args)`: for `cmav.data.decoding.read`."""
+    for window in windows(*args, alive=alive):
+        send(window)
+
+
+def windows(
+    video: Video,
+    root: str,
+    shape: ClipShape,
+    size: int,
+    spacing: Spacing,
+    alive: Callable[[], None] = lambda: None,
+) -> Iterator[schema.Clip]:
     """Yields a video's windows, in order.
 
     Of a video that is shorter than a window, the only ones hold all of it; tasks loop such.
@@ -80,19 +93,21 @@ def windows(video: Video, root: str, shape: ClipShape, size: int, spacing: Spaci
       shape: of the network's clip.
       size: width and height of the pictures, in pixels, as of the shards that the network was trained on.
       spacing: where the windows lie.
+      alive: called often, so that a watcher sees that decoding goes on.
 
     Raises:
       RejectedError: after the windows that could be had, where there are none or something was lost. Says why.
+      StorageError: where storage does not answer.
     """
     rate = as_fraction(shape.stored_frame_rate)
     options = ClipOptions(Fraction(0), size, rate, shape.sample_rate)
     start, end = milliseconds(video.start), None if video.end is None else milliseconds(video.end)
-    with contextlib.ExitStack() as stack:
-        pictures = VideoTrack(video.path(root), size, options.jpeg_quality, _nothing)
+    with memory_in_words(), contextlib.ExitStack() as stack:
+        pictures = VideoTrack(video.path(root), size, options.jpeg_quality, alive)
         stack.callback(pictures.close)
         zero = pictures.zero + start
-        has_audio = _has_audio(video.path(root), zero, None if end is None else end - start, shape.sample_rate)
-        sound = AudioTrack(video.path(root), shape.sample_rate, zero, _nothing)
+        has_audio = _has_audio(video.path(root), zero, None if end is None else end - start, shape.sample_rate, alive)
+        sound = AudioTrack(video.path(root), shape.sample_rate, zero, alive)
         stack.callback(sound.close)
         samples = _SlidingSamples(sound)
 
@@ -172,17 +187,15 @@ class _SlidingSamples:
         return self._samples[:count]
 
 
-def _has_audio(path: str, zero: Fraction, seconds: Fraction | None, sample_rate: int) -> bool:
+def _has_audio(
+    path: str, zero: Fraction, seconds: Fraction | None, sample_rate: int, alive: Callable[[], None]
+) -> bool:
     """Whether a video, or the part of it, has sound other than zeros: as the record of all of it would say.
 
     Read on its own, because the first window is wanted before the last one is decoded. It ends where the sound begins.
     """
-    track = AudioTrack(path, sample_rate, zero, _nothing)
+    track = AudioTrack(path, sample_rate, zero, alive)
     try:
         return not track.is_silent(None if seconds is None else math.ceil(seconds * sample_rate))
     finally:
         track.close()
-
-
-def _nothing() -> None:
-    """In place of a sign of life: nobody watches the decoder here."""

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 from tqdm import tqdm
 
+from cmav.data import decoding
 from cmav.localization import heat
 from cmav.localization.contact_sheet import Sample, save_sheet, shrunk
 from cmav.localization.known_boxes import KnownBoxes
-from cmav.localization.overlay_video import OverlayVideo, ShownFrames
+from cmav.localization.overlay_video import OverlayVideo, send_header, send_shown
 from cmav.localization.sound_maps import Localizer, SoundMaps
 
 SHEET_FRAMES = 6
@@ -34,26 +35,33 @@ def write(
       known: where the sound really is, to be drawn. Where it is known of the middle, the sheet shows this as well.
 
     Raises:
-      RejectedError: where nothing of the video can be decoded.
+      RejectedError: where nothing of the video can be decoded, or its decoder dies.
+      UserError: where storage does not answer.
     """
     overlay_path, sheet_path, maps_path = paths
     name = os.path.basename(path)
-    with contextlib.closing(ShownFrames(path)) as shown:
-        with _progress(f"{name}: looking", shown.seconds) as tell:
-            found = localizer.find(path, tell)
-        # The header knows the length better: that of the maps is in steps of the frame rate that the network sees.
-        drawing = _Drawing(found, known, min(shown.seconds or found.times[-1], found.times[-1]))
-        wanted, samples = deque(drawing.sheet_instants()), []
-        overlay = OverlayVideo(overlay_path, path, shown.zero, shown.rate, has_sound=found.has_audio)
-        with overlay, _progress(f"{name}: drawing", found.times[-1]) as tell:
-            for time, picture in shown:
-                seconds = float(time)
-                overlay.write(time, drawing.overlay(picture, seconds))
-                while wanted and seconds >= wanted[0]:
-                    samples.append(drawing.sample(picture, wanted.popleft()))
-                tell(seconds)
-        samples += [drawing.sample(picture, later) for later in wanted]  # The last picture is still on screen.
-    notes = [found.note or shown.damage or ""]
+    (header,) = decoding.read(localizer.worker, send_header, path)
+    with _progress(f"{name}: looking", header.seconds) as tell:
+        found = localizer.find(path, tell)
+    # The header knows the length better: that of the maps is in steps of the frame rate that the network sees.
+    drawing = _Drawing(found, known, min(header.seconds or found.times[-1], found.times[-1]))
+    wanted, samples = deque(drawing.sheet_instants()), []
+    overlay = OverlayVideo(overlay_path, header.rate, has_sound=found.has_audio)
+    with overlay, _progress(f"{name}: drawing", found.times[-1]) as tell:
+        for shown in decoding.read(localizer.worker, send_shown, path, found.has_audio):
+            if shown.sound is not None:
+                overlay.add_sound(shown.sound)
+            if shown.time is None:
+                damage = shown.damage
+                continue  # to the process's own end
+            seconds = float(shown.time)
+            overlay.write(shown.time, drawing.overlay(shown.picture_HxWx3, seconds))
+            while wanted and seconds >= wanted[0]:
+                samples.append(drawing.sample(shown.picture_HxWx3, wanted.popleft()))
+            last = shown.picture_HxWx3
+            tell(seconds)
+    samples += [drawing.sample(last, later) for later in wanted]  # The last picture is still on screen.
+    notes = [found.note or damage or ""]
     if not found.has_audio:
         notes.insert(0, "it has no sound: nothing is lit")
     elif not drawing.full:

@@ -1,13 +1,17 @@
 """Reading a video's frames as they are shown, and writing them again, changed, with its sound.
 
+Reading is for a process of its own (`send_header`, `send_shown`, by way of `cmav.data.decoding.read`): a decoder may
+die of a file. Writing is not: what is encoded comes from here.
+
 Time zero is the first frame, for the pictures and for the sound, as in all of the project. The sound is placed by the
 code that builds shards, so that whatever is odd about its timestamps, one hears what the network heard.
 """
 
 import contextlib
+import dataclasses
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 
 import av
@@ -15,7 +19,15 @@ import numpy as np
 from av.video.reformatter import Colorspace, VideoReformatter
 
 from data_prep.audio_track import AudioTrack
-from data_prep.media import DamagedError, RejectedError, StreamReader, video_stream
+from data_prep.media import (
+    MAX_PIXELS,
+    DamagedError,
+    RejectedError,
+    StreamReader,
+    memory_in_words,
+    no_frame,
+    video_stream,
+)
 from data_prep.video_track import MAX_GAP, MIN_DURATION, as_shown, in_order
 
 SOUND_RATE = 48_000  # Hz
@@ -24,6 +36,80 @@ CLOCK = 90_000  # ticks per second: all usual frame rates are whole numbers of t
 QUALITY = {"crf": "18", "preset": "veryfast"}  # x264's; 18 is hard to tell from the original
 _BT709 = 1  # its number in H.264, for the matrix, the primaries and the curve alike
 _PIECE = 1024  # samples of a frame of AAC
+_SOUND_AHEAD = 1  # second of sound that comes with a picture beyond its time, for clocks that are rounded
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """What is known of a video before its frames are read.
+
+    Attributes:
+      rate: frames per second, on average, as the file says; 25 where it says nothing that can be.
+      seconds: the file's length as its header says; None where it does not.
+    """
+
+    rate: Fraction
+    seconds: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """A frame of a video, or what comes after its last one.
+
+    Attributes:
+      time: seconds since the first frame; None: there are no more frames.
+      picture_HxWx3: uint8; None: there are no more frames.
+      sound: int16 [samples, 2] that follows what came before, to beyond this frame's time; None: it has none.
+      damage: why the video could not be decoded to its end; None: it could, so far.
+    """
+
+    time: Fraction | None
+    picture_HxWx3: np.ndarray | None
+    sound: np.ndarray | None
+    damage: str | None = None
+
+
+def send_header(path: str, *, send: Callable[[Header], None], alive: Callable[[], None]) -> None:
+    """Sends the `Header` of a video.
+
+    Raises:
+      RejectedError: where there is no picture to be had.
+    """
+    with memory_in_words(), contextlib.closing(ShownFrames(path, alive)) as shown:
+        send(Header(shown.rate, shown.seconds))
+
+
+def send_shown(path: str, has_sound: bool, *, send: Callable[[Shown], None], alive: Callable[[], None]) -> None:
+    """Sends `Shown` for each frame of a video, and one more at its end.
+
+    Args:
+      path: the file.
+      has_sound: False: the video has none that is wanted.
+      send: takes them.
+      alive: called often.
+
+    Raises:
+      RejectedError: where there is no picture to be had.
+    """
+    with memory_in_words(), contextlib.ExitStack() as stack:
+        shown = stack.enter_context(contextlib.closing(ShownFrames(path, alive)))
+        track = None
+        if has_sound:
+            track = stack.enter_context(contextlib.closing(AudioTrack(path, SOUND_RATE, shown.zero, alive)))
+        num_samples = 0
+
+        def sound(until: Fraction) -> np.ndarray | None:
+            nonlocal num_samples
+            if track is None:
+                return None
+            first, num_samples = num_samples, max(num_samples, round((until + _SOUND_AHEAD) * SOUND_RATE))
+            return track.read(first, num_samples - first)
+
+        last, interval = Fraction(0), 1 / shown.rate
+        for time, picture in shown:
+            last, interval = time, time - last or interval
+            send(Shown(time, picture, sound(time)))
+        send(Shown(None, None, sound(last + interval), shown.damage))
 
 
 class ShownFrames:
@@ -36,13 +122,13 @@ class ShownFrames:
       damage: why the video could not be decoded to its end; None: it could, so far.
     """
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, alive: Callable[[], None] = lambda: None):
         """Opens a video.
 
         Raises:
           RejectedError: where there is no picture to be had.
         """
-        self._reader = StreamReader(path, video_stream, _nothing)
+        self._reader = StreamReader(path, video_stream, alive)
         stream = self._reader.stream
         rate = Fraction(stream.average_rate or stream.guessed_rate or 0)
         self.rate = rate if 1 <= rate <= 1 / MIN_DURATION else Fraction(25)
@@ -54,13 +140,16 @@ class ShownFrames:
             self._first = next(self._frames, None)
         except DamagedError as error:
             self._reader.close()
-            raise RejectedError(f"no frame of its video can be decoded ({error})") from error
+            raise no_frame(stream, str(error)) from error
         if self._first is None:
             self._reader.close()
-            raise RejectedError("no frame of its video can be decoded (it holds none)")
+            raise no_frame(stream)
         self.zero, frame = self._first
         aspect = stream.sample_aspect_ratio or 1  # of a pixel, width to height
         self._size = max(1, round(frame.width * aspect)), frame.height
+        if self._size[0] * self._size[1] > MAX_PIXELS:
+            self._reader.close()
+            raise RejectedError(f"its pictures are too large ({self._size[0]} x {self._size[1]} as they are shown)")
 
     def close(self) -> None:
         self._reader.close()
@@ -91,17 +180,15 @@ class ShownFrames:
 class OverlayVideo:
     """An MP4 (H.264, AAC) of pictures at given times with the sound of another file. A context manager.
 
-    The sound is that of the source from its first frame to its last, as 48 kHz stereo. What has a file of this name
-    already is replaced when all is written; where an error comes between, it stays.
+    The sound is 48 kHz stereo, from the first frame to the end of the last. What has a file of this name already is
+    replaced when all is written; where an error comes between, it stays.
     """
 
-    def __init__(self, path: str, source: str, zero: Fraction, rate: Fraction, *, has_sound: bool):
+    def __init__(self, path: str, rate: Fraction, *, has_sound: bool):
         """Opens the file.
 
         Args:
           path: of the MP4, local.
-          source: the file with the sound.
-          zero: the first frame's timestamp there, in seconds.
           rate: frames per second, on average; each frame's own time counts.
           has_sound: False: the video has no sound.
         """
@@ -117,9 +204,9 @@ class OverlayVideo:
         self._last_tick = -1
         self._interval = 1 / rate
         self._samples = 0
-        self._sound = self._audio = None
+        self._sound = np.zeros((0, 2), np.int16)  # what is still to be written
+        self._audio = None
         if has_sound:
-            self._sound = AudioTrack(source, SOUND_RATE, zero, _nothing)
             self._audio = self._container.add_stream("aac", rate=SOUND_RATE, layout="stereo", bit_rate=SOUND_BITS)
 
     def __enter__(self) -> "OverlayVideo":
@@ -132,14 +219,16 @@ class OverlayVideo:
                 self._container.close()
                 os.replace(self._being_written, self._path)
         finally:
-            if self._sound is not None:
-                self._sound.close()
             with contextlib.suppress(av.FFmpegError):  # What led here is what should be known.
                 self._container.close()
             pathlib.Path(self._being_written).unlink(missing_ok=True)
 
+    def add_sound(self, sound: np.ndarray) -> None:
+        """Adds int16 [samples, 2] that follows what came before. What is not there when it is due is silence."""
+        self._sound = np.concatenate([self._sound, sound])
+
     def write(self, time: Fraction, picture_HxWx3: np.ndarray) -> None:
-        """Adds a picture, uint8. All have one size; times must not go back."""
+        """Adds a picture, uint8, after the sound to beyond its time. All have one size; times must not go back."""
         picture = even(picture_HxWx3)
         if self._last_tick < 0:
             self._video.height, self._video.width = picture.shape[:2]
@@ -162,7 +251,8 @@ class OverlayVideo:
 
     def _write_sound(self, until: Fraction) -> None:
         while self._audio is not None and self._samples < until * SOUND_RATE:
-            samples = self._sound.read(self._samples, _PIECE)
+            samples, self._sound = self._sound[:_PIECE], self._sound[_PIECE:]
+            samples = np.pad(samples, [(0, _PIECE - len(samples)), (0, 0)])
             frame = av.AudioFrame.from_ndarray(samples.reshape(1, -1), "s16", "stereo")
             frame.sample_rate, frame.pts, frame.time_base = SOUND_RATE, self._samples, Fraction(1, SOUND_RATE)
             self._container.mux(self._audio.encode(frame))
@@ -175,7 +265,3 @@ def even(picture_HxWx3: np.ndarray) -> np.ndarray:
     if height % 2 == width % 2 == 0:
         return picture_HxWx3
     return np.pad(picture_HxWx3, [(0, height % 2), (0, width % 2), (0, 0)], mode="edge")
-
-
-def _nothing() -> None:
-    """In place of a sign of life: nobody watches the decoder here."""

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import io
-import itertools
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from cmav.frozen import FrozenNetwork
 from cmav.localization import heat
 from cmav.localization.listening import HEADS, Listening, find_maps
 from cmav.models import maps
-from cmav.watch import Example, Window, ahead, in_batches
+from cmav.watch import Example, Window, in_batches, window_of, windows_ahead
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +68,7 @@ class Localizer:
 
     Attributes:
       stride: pixels from one place of a map to the next.
+      worker: the process that reads the videos; see `cmav.data.decoding`.
     """
 
     def __init__(self, network: FrozenNetwork, method: str, *, size: int, batch_size: int, stride: int | None = None):
@@ -85,8 +85,9 @@ class Localizer:
         Raises:
           UserError: for a stride that the network cannot have.
         """
-        from cmav.data import own_videos
+        from cmav.data import decoding, own_videos
 
+        self.worker = decoding.worker()
         task = Listening.of(network.task, size=size, stride=stride)
         self._network, self._method, self._clip, self._size = network, method, task.clip, size
         self._make_example = own_videos.example_maker(task)
@@ -94,6 +95,10 @@ class Localizer:
         self._batch_size = math.ceil(batch_size / network.mesh.size) * network.mesh.size
         self.stride = task.stride
         self._token_times, (self._rows, self._columns) = task.token_times, task.centres
+
+    def close(self) -> None:
+        """Ends the process that reads the videos."""
+        self.worker.end()
 
     def find(self, path: str, progress: Callable[[float], None] = lambda _: None) -> SoundMaps:
         """Finds the maps of a video.
@@ -104,16 +109,23 @@ class Localizer:
 
         Raises:
           RejectedError: where nothing of the video can be decoded.
-          UserError: where the network does not have what the method needs.
+          UserError: where the network does not have what the method needs, or storage does not answer.
         """
+        from cmav.data import decoding
         from data_prep.media import RejectedError
 
         windows, answers, lost = [], [], []
-        examples = itertools.chain.from_iterable(ahead([self._examples(path, lost)], 1))  # decoded in a thread
-        for window, answer in in_batches(examples, self._ask, self._batch_size):
-            windows.append(window)
-            answers.append(answer)
-            progress(window.end)
+        examples = decoding.Ahead(self._examples(path, lost), windows_ahead(self._clip, self._size))
+        try:
+            for window, answer in in_batches(examples, self._ask, self._batch_size):
+                windows.append(window)
+                answers.append(answer)
+                progress(window.end)
+        except BaseException:
+            self.worker.end()  # so that the thread does not wait for it
+            raise
+        finally:
+            examples.stop()
         if not windows:
             raise RejectedError(lost[0])
         spans = [(window.start, window.end) for window in windows]
@@ -129,15 +141,15 @@ class Localizer:
 
     def _examples(self, path: str, lost: list[str]) -> Iterator[tuple[Window, Example]]:
         """Yields each window with its example. In `lost` is then what was lost, if any."""
-        from cmav.data import own_videos
+        from cmav.data import decoding, own_videos
         from data_prep.manifest import Video
         from data_prep.media import RejectedError
 
         spacing = own_videos.Spacing.half_overlapping(self._clip)
+        job = (Video(path, "video"), "", self._clip, self._size, spacing)
         try:
-            for clip in own_videos.windows(Video(path, "video"), "", self._clip, self._size, spacing):
-                end = clip.start_seconds + clip.seconds
-                yield Window(clip.start_seconds, end, clip.has_audio), self._make_example(clip)
+            for clip in decoding.read(self.worker, own_videos.send_windows, *job):
+                yield window_of(clip), self._make_example(clip)
         except RejectedError as error:
             lost.append(str(error))
 

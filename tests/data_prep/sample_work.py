@@ -6,10 +6,12 @@ import pathlib
 import signal
 import time
 
+import numpy as np
+
 
 @dataclasses.dataclass(frozen=True)
 class SampleUnit:
-    """Videos are what is to happen on them: "good", "crash", "hang", "crash once"."""
+    """Videos are what is to happen on them: "good", "crash", "hang", "crash once", "bomb", "hang in writing"."""
 
     folder: str
     shard: int
@@ -32,10 +34,17 @@ def work(unit, *, alive, begins, skip):
             os.kill(os.getpid(), signal.SIGSEGV)
         if video == "hang":
             time.sleep(600)
+        if video == "bomb":
+            np.ones(8 << 30, np.uint8)
+        if video == "hang in writing":
+            begins(None)
+            time.sleep(600)
         lines.append("done")
     begins(len(unit.videos))
     if unit.videos[-1:] == ("slow to write",):
         time.sleep(3)
+    if unit.videos[-1:] == ("never written",):
+        time.sleep(600)
     pathlib.Path(unit.folder, f"{unit.shard}.txt").write_text("\n".join(lines))
 
 

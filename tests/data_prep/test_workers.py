@@ -22,15 +22,31 @@ def test_a_crash_or_a_hang_costs_that_video_only(tmp_path):
         SampleUnit(str(tmp_path), 1, ("hang", "good")),
         SampleUnit(str(tmp_path), 2, ("good", "crash once", "good")),
         SampleUnit(str(tmp_path), 3, ("good", "slow to write")),
+        SampleUnit(str(tmp_path), 4, ("good", "bomb", "good")),
     ]
     progress = []
-    workers.run(units, sample_work.work, num_workers=2, on_progress=progress.append, max_silence=1.5)
+    workers.run(
+        units, sample_work.work, num_workers=2, on_progress=progress.append, max_silence=1.5, max_memory=1 << 30
+    )
     crashed = "could not be decoded twice (its worker process died, SIGSEGV)"
     assert outcome(tmp_path, 0) == ["done", crashed, "done"]
     assert outcome(tmp_path, 1) == ["could not be decoded twice (no sign of life for 1.5 s)", "done"]
     assert outcome(tmp_path, 2) == ["done", "done", "done"]
     assert outcome(tmp_path, 3) == ["done", "done"]
-    assert progress[-1] == 10
+    bomb = "could not be decoded twice (it needs more memory than a worker may take, 1 GiB)"
+    assert outcome(tmp_path, 4) == ["done", bomb, "done"]
+    assert progress == sorted(progress) and progress[-1] == 13
+
+
+@pytest.mark.parametrize("last", ["hang in writing", "never written"])
+def test_a_write_that_hangs_ends_the_run_and_is_nobodys_fault(tmp_path, last):
+    """Whether it is that of a clip, or of the whole shard."""
+    units = [SampleUnit(str(tmp_path), 7, ("good", last))]
+    with pytest.raises(
+        workers.WorkError, match=r"(?s)2 worker .* on shard 7 .*no sign of life for 2 s.*can be written"
+    ):
+        workers.run(units, sample_work.work, num_workers=1, max_silence=60, max_writing=2)
+    assert not (tmp_path / "7.txt").exists()
 
 
 def test_what_cannot_be_written_ends_the_run_and_says_why(tmp_path):

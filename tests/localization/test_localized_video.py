@@ -8,6 +8,7 @@ from cmav.localization import localized_video
 from cmav.localization.known_boxes import MiddleBoxes, MovingBoxes
 from cmav.localization.sound_maps import SoundMaps
 from tests.data_prep.sample_videos import steady_times, write_video
+from tests.fake_worker import FakeWorker
 
 RATE, SECONDS, SIZE = 10, 6.0, 32
 BOX = MiddleBoxes(np.array([[0.25, 0.25, 0.75, 0.75]]))
@@ -18,7 +19,7 @@ class GivenMaps:
     """In place of a `Localizer`: a network's part is not what is tested here."""
 
     def __init__(self, found):
-        self._found = found
+        self._found, self.worker = found, FakeWorker()
 
     def find(self, path, tell):
         tell(self._found.times[-1])
