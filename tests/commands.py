@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import IO
 
 import jax
 import numpy as np
@@ -16,12 +17,12 @@ from cmav.checkpoint import ARRAY_ITEMS, Checkpoints
 ROOT = pathlib.Path(__file__).parent.parent
 
 
-def start(*command, **environment) -> subprocess.Popen:
-    """Starts Python with a command's arguments; its output and its errors come in one stream."""
+def start(*command, output: IO | int = subprocess.PIPE, **environment) -> subprocess.Popen:
+    """Starts Python with a command's arguments; its output and its errors come in one stream, or go to a file."""
     return subprocess.Popen(
         [sys.executable, *map(str, command)],
         cwd=ROOT,
-        stdout=subprocess.PIPE,
+        stdout=output,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
@@ -50,7 +51,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen, seconds: 
     """Waits until something is so, as long as the process lives."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert process.poll() is None, process.communicate()[0][-3000:]
+        assert process.poll() is None, (process.communicate()[0] or "")[-3000:]
         assert time.monotonic() < deadline, "it took too long"
         time.sleep(0.02)
 

@@ -149,10 +149,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     """A connection to the proxy: a tunnel, of which this process is the other end, or plain requests."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # it would keep the body of each answer back for 40 ms
+    wbufsize = -1
 
     def do_CONNECT(self) -> None:
         self.send_response(200)
         self.end_headers()
+        self.wfile.flush()
         try:
             self.request = self.server.tls.wrap_socket(self.connection, server_side=True)
         except OSError:
