@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import IO
+from typing import IO, Any
 
 import jax
 import numpy as np
@@ -56,20 +56,26 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen, seconds: 
         time.sleep(0.02)
 
 
-def digest(workdir: str, **environment) -> str:
-    """Step and hash of all arrays of a run's newest whole checkpoint. Runs that end the same have the same."""
-    return run("-m", "tests.commands", workdir, **environment).splitlines()[-1]
+def digests(*workdirs: str | os.PathLike, **environment) -> list[str]:
+    """Of each run, step and hash of all arrays of its newest whole checkpoint. Runs that end the same have the same."""
+    return run("-m", "tests.commands", *workdirs, **environment).splitlines()[-len(workdirs) :]
 
 
-def main(arguments: Sequence[str]) -> None:
-    checkpoints = Checkpoints(arguments[0])
-    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    items, metadata = checkpoints.restore_as_saved(ARRAY_ITEMS, sharding)
-    checkpoints.close()
+def digest(items: Any) -> str:
+    """A hash of the arrays of a tree, and of their places."""
     content = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(items):
         content.update(jax.tree_util.keystr(path).encode() + np.asarray(leaf).tobytes())
-    print(f"step {metadata['step']} {content.hexdigest()}")
+    return content.hexdigest()
+
+
+def main(workdirs: Sequence[str]) -> None:
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    for workdir in workdirs:
+        checkpoints = Checkpoints(workdir)
+        items, metadata = checkpoints.restore_as_saved(ARRAY_ITEMS, sharding)
+        checkpoints.close()
+        print(f"step {metadata['step']} {digest(items)}")
 
 
 if __name__ == "__main__":

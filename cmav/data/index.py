@@ -18,6 +18,7 @@ index of the physical split that holds it (see `layout.py`).
 import dataclasses
 import re
 import struct
+import tokenize
 
 import google_crc32c
 import numpy as np
@@ -49,6 +50,7 @@ INDEX_DTYPE = np.dtype(
 # A TFRecord frame: length (8 bytes), checksum of the length (4), the record, checksum of the record (4).
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
+_CUT_SHORT = "the shard ends before the record does"
 FRAME_OVERHEAD = _HEADER.size + _FOOTER.size
 
 
@@ -103,7 +105,7 @@ class SplitIndex:
         try:
             with tf.io.gfile.GFile(path, "rb") as file:
                 rows = np.load(file, allow_pickle=False)
-        except (ValueError, EOFError, OSError, tf.errors.OpError) as error:
+        except (ValueError, SyntaxError, tokenize.TokenError, EOFError, OSError, tf.errors.OpError) as error:
             raise DatasetError(f"{path} is damaged ({error}); build the split again.") from error
         if rows.dtype != INDEX_DTYPE or not len(rows):
             raise DatasetError(f"{path} is empty or of an older form; build the split again.")
@@ -167,10 +169,15 @@ class SplitIndex:
         try:
             with tf.io.gfile.GFile(self._path(row), "rb") as file:
                 file.seek(int(row["offset"]))
-                header, data, footer = (file.read(n) for n in (_HEADER.size, int(row["length"]), _FOOTER.size))
+                # Before the rest is read: TensorFlow does not survive to read a length that is far from true.
+                _check_header(file.read(_HEADER.size), int(row["length"]), where)
+                data, footer = file.read(int(row["length"])), file.read(_FOOTER.size)
         except tf.errors.OpError as error:
             raise DamagedRecordError(f"{where}: {error.message}") from error
-        _check_frame(header, data, footer, where)
+        if len(footer) < _FOOTER.size:
+            raise DamagedRecordError(f"{where}: {_CUT_SHORT}")
+        if _masked_checksum(data) != _FOOTER.unpack(footer)[0]:
+            raise DamagedRecordError(f"{where}: the checksum of the record does not hold")
         return data
 
     def label_name(self, label: int) -> str:
@@ -190,21 +197,19 @@ class SplitIndex:
         return shard_path(self.folder, self.physical_split, int(row["shard"]), self.num_shards)
 
 
-def _check_frame(header: bytes, record: bytes, footer: bytes, where: str) -> None:
-    """Checks a record against the rest of its TFRecord frame.
+def _check_header(header: bytes, length: int, where: str) -> None:
+    """Checks the head of a record's TFRecord frame against the index.
 
     Raises:
-      DamagedRecordError: where the frame is cut short, is not where the index has it, or a checksum does not hold.
+      DamagedRecordError: where it is cut short, is not where the index has it, or its checksum does not hold.
     """
-    if len(footer) < _FOOTER.size:
-        raise DamagedRecordError(f"{where}: the shard ends before the record does")
-    length, length_checksum = _HEADER.unpack(header)
-    if _masked_checksum(header[:8]) != length_checksum:
+    if len(header) < _HEADER.size:
+        raise DamagedRecordError(f"{where}: {_CUT_SHORT}")
+    found, checksum = _HEADER.unpack(header)
+    if _masked_checksum(header[:8]) != checksum:
         raise DamagedRecordError(f"{where}: the checksum of the record's length does not hold")
-    if length != len(record):
-        raise DamagedRecordError(f"{where}: it has {length} bytes, and by the index {len(record)}")
-    if _masked_checksum(record) != _FOOTER.unpack(footer)[0]:
-        raise DamagedRecordError(f"{where}: the checksum of the record does not hold")
+    if found != length:
+        raise DamagedRecordError(f"{where}: it has {found} bytes, and by the index {length}")
 
 
 def _masked_checksum(data: bytes) -> int:

@@ -1,7 +1,6 @@
 """Single bits flipped at random: in a dataset's files, in checkpoints, in source videos."""
 
 import contextlib
-import hashlib
 import pathlib
 import random
 import shutil
@@ -9,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterator
 
 import jax
-import numpy as np
 import tensorflow as tf
 from absl import logging
 
@@ -91,10 +89,7 @@ def _restored(run: pathlib.Path) -> tuple[int, str]:
     checkpoints = Checkpoints(str(run))
     with contextlib.closing(checkpoints):
         items, metadata = checkpoints.restore_as_saved(ARRAY_ITEMS, jax.sharding.SingleDeviceSharding(jax.devices()[0]))
-    content = hashlib.sha256()
-    for leaf in jax.tree.leaves(items):
-        content.update(np.asarray(leaf).tobytes())
-    return metadata["step"], content.hexdigest()
+    return metadata["step"], commands.digest(items)
 
 
 def _in_videos(folder: pathlib.Path, times: int, rng: random.Random) -> Iterator[fault.Row]:
