@@ -110,7 +110,7 @@ def words(outputs: str | Iterable[str], limit: int = 4) -> str:
     text = outputs if isinstance(outputs, str) else "\n".join(outputs)
     kinds: Counter[str] = Counter()
     examples: dict[str, str] = {}
-    for line in text.splitlines():
+    for line in re.sub(r":\n(?=\S)", ": ", text).splitlines():
         found = re.match(r"W\d{4} \S+ +\S+ (\S+\]) (.*)|([Ee]rror: .*)|(\w*(?:Error|Exception)\b.*)", line)
         if found and "Waiting for previous save" not in line:
             said = re.sub(r"/tmp/[^\s:'\"]*/", "", found.group(2) or found.group(3) or found.group(4))[:160]

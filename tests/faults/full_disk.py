@@ -2,6 +2,7 @@
 
 import pathlib
 import random
+import subprocess
 from collections.abc import Iterator
 
 import numpy as np
@@ -28,7 +29,7 @@ def make(folder: pathlib.Path, times: int, rng: random.Random) -> Iterator[fault
         lost, outputs, failed = set(), [], 0
         for number in range(times):
             small = fault.mount(
-                folder / f"small-{place.split()[-1]}-{number}", 4096 + round(size * rng.uniform(0.2, 0.8))
+                folder / f"small-{place.split()[-1]}-{number}", max(4096, round(size * rng.uniform(0.2, 0.8)))
             )
             process = commands.start(*command, f"{flag}={small / name}".rstrip("/"), **environment)
             outputs.append(process.communicate(timeout=600)[0])
@@ -43,6 +44,7 @@ def make(folder: pathlib.Path, times: int, rng: random.Random) -> Iterator[fault
             elif not _same(place, small, whole, data):
                 lost.add("the end is another")
             lost.update(f"room, to {path.suffix}" for path in small.rglob("*") if path.name.endswith((".tmp", ".part")))
+            subprocess.run(["umount", str(small)], check=True)
         yield fault.Row(
             f"full disk in {place}, {times} times ({failed} ended with an error)",
             fault.or_nothing(sorted(lost)) + ("" if lost else ": with more room, the same command ends the same"),
