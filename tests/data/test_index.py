@@ -158,6 +158,33 @@ def test_a_truncated_shard_costs_the_records_that_it_cut(split, kept):
     assert len(split.read(0)) == split.rows["length"][0]
 
 
+@pytest.mark.parametrize("column", ["shard", "offset", "length"])
+def test_every_flipped_bit_of_a_place_is_noticed(split, column):
+    for bit in range(8 * split.rows.dtype[column].itemsize):
+        rows = split.rows.copy()
+        rows[column].view(f"u{rows.dtype[column].itemsize}")[2] ^= np.uint64(1 << bit).astype(
+            f"u{rows.dtype[column].itemsize}"
+        )
+        with pytest.raises(index.DamagedRecordError):
+            dataclasses.replace(split, rows=rows).read(2)
+
+
+def test_every_flipped_bit_of_an_index_header_is_an_error_for_people_if_any(split):
+    path = index.index_path(split.folder, split.split)
+    with open(path, "rb") as file:
+        whole = file.read()
+    num_refused = 0
+    for place in range(len(whole) - split.rows.nbytes):
+        for bit in range(8):
+            with open(path, "wb") as file:
+                file.write(whole[:place] + bytes([whole[place] ^ (1 << bit)]) + whole[place + 1 :])
+            try:
+                index.SplitIndex.load(split.folder, split.split)
+            except index.DatasetError:
+                num_refused += 1
+    assert num_refused > 500
+
+
 def test_a_shard_of_another_build_of_the_same_name(split):
     """Whole frames, but other records: the index is stale."""
     rows = split.rows.copy()
