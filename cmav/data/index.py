@@ -107,9 +107,9 @@ class SplitIndex:
             raise DatasetError(f"{path} is damaged ({error}); build the split again.") from error
         if rows.dtype != INDEX_DTYPE or not len(rows):
             raise DatasetError(f"{path} is empty or of an older form; build the split again.")
-        pattern = tf.io.gfile.join(folder, f"{schema.DATASET_NAME}-{split}.tfrecord-*-of-*")
-        totals = (name.rsplit("-of-", 1)[1] for name in tf.io.gfile.glob(pattern))
-        counts = {int(total) for total in totals if total.isdigit()}
+        # Listed, not matched against a pattern: the folder's own name may hold a star or a bracket.
+        shard = re.compile(rf"{schema.DATASET_NAME}-{re.escape(split)}\.tfrecord-\d+-of-(\d+)")
+        counts = {int(match[1]) for match in map(shard.fullmatch, tf.io.gfile.listdir(folder)) if match}
         if not counts:
             raise DatasetError(f"{path} is there, but no shards of {split!r} are; copy them or build the split again.")
         if len(counts) > 1:
