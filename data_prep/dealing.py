@@ -17,6 +17,7 @@ VIDEOS_PER_SHARD = 32  # of one 10 s clip each, 2 to 6 MB: shards of 60 to 200 M
 MIN_SHARDS = 16  # where there are that many videos, so that a small set is built in parallel too
 LARGEST_SHARD = 1 << 31  # bytes; where one is expected to be larger, shards are cut by bytes
 BYTES_PER_SHARD = 1 << 28  # then
+PARTS_PER_SHARD = 4  # into which long videos are divided, so that shards come out alike
 
 _BYTES_PER_PIXEL = 0.25  # of JPEGs; seen are 0.2 to 0.35
 _FILE_BYTES_PER_SECOND = 250_000  # of a video whose header has not been read: 2 Mbit/s
@@ -58,7 +59,7 @@ def deal(
         return dealt
     parts: list[tuple[float, int, Video]] = []
     for place, video in enumerate(videos):
-        pieces = _divide(video, known.get(place), options, BYTES_PER_SHARD / rate)
+        pieces = _divide(video, known.get(place), options, BYTES_PER_SHARD / PARTS_PER_SHARD / rate)
         parts += [(_expected(piece, known.get(place)) * rate, place, piece) for piece in pieces]
     count = max(auto_shards(len(parts)), math.ceil(sum(size for size, *_ in parts) / BYTES_PER_SHARD))
     return _by_bytes(parts, count)
