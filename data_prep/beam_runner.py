@@ -8,22 +8,21 @@ its decoder costs that file and not the job.
 import shlex
 from collections.abc import Sequence
 
+from cmav.data.storage import words
 from cmav.errors import UserError
-from data_prep import plan, shards, workers
+from data_prep import shards, workers
+from data_prep.plan_files import Unit
 
 
 class BeamError(UserError):
     """Beam is not there, or its job failed."""
 
 
-def run(folder: str, root: str, split: str, numbers: Sequence[int], beam_args: str) -> None:
-    """Builds shards of a planned split on Beam, and waits for them.
+def run(units: Sequence[Unit], beam_args: str) -> None:
+    """Does units of work on Beam, and waits for them.
 
     Args:
-      folder: the dataset folder; it holds the split's plan.
-      root: the folder that the videos' relative paths start from.
-      split: the split.
-      numbers: of the shards to build.
+      units: what to do. Each is small: whoever does it reads its videos from the plan in the dataset folder.
       beam_args: flags for Beam, in one text. The default is Beam's local runner.
 
     Raises:
@@ -38,15 +37,16 @@ def run(folder: str, root: str, split: str, numbers: Sequence[int], beam_args: s
         with beam.Pipeline(options=PipelineOptions(shlex.split(beam_args))) as pipeline:
             (
                 pipeline
-                | "Shards" >> beam.Create(list(numbers))
+                | "Shards" >> beam.Create(list(units))
                 | "Spread" >> beam.Reshuffle()
-                | "Build" >> beam.Map(build_shard, folder=folder, root=root, split=split)
+                | "Build" >> beam.Map(build_shard)
             )
-    except RuntimeError as error:
-        raise BeamError(f"the Beam job failed: {error}") from error
+    except Exception as error:
+        # Each runner has errors of its own: RuntimeError, DataflowRuntimeException, those of gRPC, ...
+        raise BeamError(f"the Beam job failed ({type(error).__name__}): {words(error)}") from error
 
 
-def build_shard(shard: int, folder: str, root: str, split: str) -> int:
+def build_shard(unit: Unit) -> int:
     """Builds one shard of a planned split. Returns its number."""
-    workers.run([plan.load(folder, split).unit(shard, folder, root)], shards.build, num_workers=1)
-    return shard
+    workers.run([unit], shards.build, num_workers=1)
+    return unit.shard

@@ -1,16 +1,29 @@
 """What `build_tfrecords.py` does once its flags are read: plan, do the units of work, finish, verify."""
 
 import argparse
+import concurrent.futures
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 import tqdm
 
 from cmav.data import layout
 from cmav.errors import UserError
-from data_prep import beam_runner, datasets, finish, manifest, plan, shards, tfds_videos, verify, workers
+from data_prep import (
+    beam_runner,
+    datasets,
+    files,
+    finish,
+    manifest,
+    plan,
+    plan_files,
+    shards,
+    tfds_videos,
+    verify,
+    workers,
+)
 from data_prep.clips import ClipOptions
 
 
@@ -43,7 +56,9 @@ def _build(args: argparse.Namespace, folder: str) -> bool:
     tf.io.gfile.makedirs(folder)
     unfinished = []
     for split in listed.splits:
-        settled = plan.settle(folder, listed, split, options, args.shards)
+        settled = plan.settle(
+            folder, listed, split, options, args.shards, skip_gone=args.skip_gone, num_workers=args.workers
+        )
         _do_units(args, settled, folder, listed.root, work)
         missing = sorted(set(range(settled.num_shards)) - shards.finished(folder, settled))
         if missing:
@@ -69,19 +84,36 @@ def _do_units(args: argparse.Namespace, settled: plan.Plan, folder: str, root: s
     part, parts = args.shard_range or (0, 1)
     done = shards.finished(folder, settled)
     mine = range(part, settled.num_shards, parts)
+    if args.retry_rejects:
+        done -= _forget_rejects(folder, settled, [shard for shard in mine if shard in done])
     todo = [shard for shard in mine if shard not in done]
+    is_staged = tf.io.gfile.exists(layout.index_path(folder, settled.split))
+    units = [settled.unit(shard, folder, root, is_staged=is_staged, skip_gone=args.skip_gone) for shard in todo]
     if args.runner == "beam":
-        beam_runner.run(folder, root, settled.split, todo, args.beam_args)
+        beam_runner.run(units, args.beam_args)
         return
-    num_before = sum(len(settled.shard_videos(shard)) for shard in mine if shard in done)
-    num_videos = num_before + sum(len(settled.shard_videos(shard)) for shard in todo)
+    num_before = sum(settled.count(shard) for shard in mine if shard in done)
+    num_videos = num_before + sum(len(unit.videos) for unit in units)
     with tqdm.tqdm(total=num_videos, initial=num_before, desc=settled.split, unit="video") as bar:
         workers.run(
-            [settled.unit(shard, folder, root) for shard in todo],
+            units,
             work,
             args.workers,
             on_progress=lambda num_done: bar.update(num_before + num_done - bar.n),
         )
+
+
+def _forget_rejects(folder: str, settled: plan.Plan, numbers: Sequence[int]) -> set[int]:
+    """Removes the reports of shards that have rejects, so that these are built again. Returns their numbers."""
+
+    def has_rejects(shard: int) -> bool:
+        return bool(shards.read_report(folder, settled, shard).rejects)
+
+    with concurrent.futures.ThreadPoolExecutor(plan_files.NUM_THREADS) as pool:
+        again = [shard for shard, found in zip(numbers, pool.map(has_rejects, numbers), strict=True) if found]
+        list(pool.map(lambda shard: files.remove(files.report_path(folder, settled.split, shard)), again))
+    print(f"{settled.split}: {len(again)} shards have rejects and are built again")
+    return set(again)
 
 
 def _what_is_missing(split: str, missing: list[int], num_shards: int, shard_range: tuple[int, int] | None) -> str:

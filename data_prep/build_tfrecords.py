@@ -29,7 +29,8 @@ like any split, and the end of the build says how many of their videos are there
 Videos are found by path, name or stem, with any extension, anywhere below
 --videos.
 
-A run that was killed continues when the same command is given again.
+A run that was killed continues when the same command is given again. Where videos
+have been added to the folder or the CSV, they are built into further shards.
 
 No videos at hand? Make some:
   python data_prep/synthesize_videos.py --out videos --num_videos 200 --seed 0
@@ -81,13 +82,23 @@ def _parser() -> argparse.ArgumentParser:
     add("--frame_rate", type=_number, default=Fraction(30000, 1001), help="pictures per second; default 30000/1001")
     add("--sample_rate", type=int, default=21_000, help="audio samples per second; default 21000")
     add("--jpeg_quality", type=int, default=90, help="1 to 100; default 90")
-    add("--shards", type=int, default=0, help="number of shard files; default: by the number of videos")
+    add("--shards", type=int, default=0, help="number of shard files; default: by the number and length of the videos")
     add("--workers", type=int, default=os.cpu_count() or 1, help="parallel processes; default: one per CPU core")
     add(
         "--shard_range",
         type=_range,
         metavar="i/n",
         help="do only the i-th of n parts, i from 0: n machines with a common OUT, each with its own i, share the work",
+    )
+    add(
+        "--retry_rejects",
+        action="store_true",
+        help="build again the shards that have rejects, such as after a download or a disk has been mended",
+    )
+    add(
+        "--skip_gone",
+        action="store_true",
+        help="go on where videos are gone that were there when the split was planned; without it that is an error",
     )
     add("--runner", choices=("local", "beam"), default="local", help="beam: on Apache Beam (pip install 'cmav[beam]')")
     add("--beam_args", default="", metavar="ARGS", help='for example "--runner=FlinkRunner --flink_master=host:8081"')

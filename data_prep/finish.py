@@ -1,13 +1,20 @@
-"""From finished shards to a finished split: its index, official splits, class names, rejects, and TFDS's metadata."""
+"""From finished shards to a finished split: its index, official splits, class names, rejects, and TFDS's metadata.
+
+Another machine may finish the same split at the same time, or another split of the folder. What belongs to a split is
+the same whoever writes it. What the splits have in common is derived from what lies in the folder and written, until
+what is derived no longer changes: whoever writes last has seen the other's split.
+"""
 
 import collections
 import concurrent.futures
+import contextlib
 import csv
 import dataclasses
 import io
 import os
 import re
 import tempfile
+import time
 
 import numpy as np
 import tensorflow as tf
@@ -16,7 +23,7 @@ import tensorflow_datasets as tfds
 from cmav.data import index, layout, schema
 from cmav.errors import UserError
 from data_prep import files, official, shards
-from data_prep.plan import Plan
+from data_prep.plan_files import NUM_THREADS, Plan
 
 REJECTS_NAME = "rejects.csv"
 
@@ -52,40 +59,33 @@ def finish(folder: str, plan: Plan) -> Summary:
     Raises:
       NoClipsError: where there is no clip in any shard; the rejects are written all the same.
     """
-    files.remove_temporary(folder, plan.split)
-    numbers = range(plan.num_shards)
-    with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        reports = list(pool.map(lambda shard: shards.read_report(folder, plan.split, shard), numbers))
-    rejects = sorted(reject for report in reports for reject in report.rejects)
-    rows, record_videos = [], []
-    for shard, report in zip(numbers, reports, strict=True):
-        videos = plan.shard_videos(shard)
-        rows += [(shard, *row) for row in report.rows]
-        record_videos += [videos[number] for number in report.videos]
-    rows = np.array(rows, index.INDEX_DTYPE)
-    _write_rejects(folder, plan.split, rejects)
+    files.remove_abandoned(folder, plan.split)
+    rows, rejects, official_splits = _collected(folder, plan)
+    own = tf.io.gfile.join(files.build_folder(folder, plan.split), REJECTS_NAME)
+    files.write_whole(own, _to_csv(rejects), folder, plan.split)
     reasons = collections.Counter(general_reason(reason) for _, reason in rejects)
     if not len(rows):
+        files.write_whole(tf.io.gfile.join(folder, REJECTS_NAME), _all_rejects(folder), folder, plan.split)
         words = "\n".join(f"  {count} x {reason}" for reason, count in reasons.most_common())
         raise NoClipsError(
-            f"no clip could be cut from the {len(plan.videos)} videos of split {plan.split!r}:\n{words}\n"
+            f"no clip could be cut from the {plan.num_videos} videos of split {plan.split!r}:\n{words}\n"
             f"See {tf.io.gfile.join(folder, REJECTS_NAME)}. Shorter clips: --clip_seconds."
         )
-    official_splits = official.collect(plan.videos, record_videos)
+    _put_in_place(folder, plan)
     path = layout.official_path(folder, plan.split)
     if official_splits:
         files.write_whole(path, official.to_json(official_splits), folder, plan.split)
-    elif tf.io.gfile.exists(path):
-        tf.io.gfile.remove(path)  # of a split of this name that was deleted
-    if any(video.label_name for video in plan.videos) and plan.classes:
+    else:
+        files.remove(path)  # of a split of this name that was deleted
+    if plan.is_labelled and plan.classes:
         names = "".join(f"{name}\n" for name in plan.classes)
         files.write_whole(layout.classes_path(folder), names.encode(), folder, plan.split)
     buffer = io.BytesIO()
     np.save(buffer, rows)
     files.write_whole(layout.index_path(folder, plan.split), buffer.getvalue(), folder, plan.split)
-    _write_metadata(folder, plan)
+    _write_common(folder, plan)
     return Summary(
-        num_videos=len(plan.videos),
+        num_videos=plan.num_videos,
         num_clips=len(rows),
         num_silent=int((~rows["has_audio"]).sum()),
         seconds=float(rows["seconds"].sum(dtype=np.float64)),
@@ -95,21 +95,58 @@ def finish(folder: str, plan: Plan) -> Summary:
     )
 
 
+def _collected(folder: str, plan: Plan) -> tuple[np.ndarray, list[tuple[str, str]], list[official.OfficialSplit]]:
+    """The index's rows, the rejects, and the official splits, from the reports of all shards."""
+    collector = official.Collector(plan.official)
+    rows, rejects = [], []
+
+    def read(shard: int) -> tuple[np.ndarray, shards.Report]:
+        report = shards.read_report(folder, plan, shard)
+        return np.array([(shard, *row) for row in report.rows], index.INDEX_DTYPE), report
+
+    with concurrent.futures.ThreadPoolExecutor(NUM_THREADS) as pool:
+        for first in range(0, plan.num_shards, 1000):  # not all at once
+            numbers = range(plan.num_shards)[first : first + 1000]
+            for shard, (shard_rows, report) in zip(numbers, pool.map(read, numbers), strict=True):
+                rows.append(shard_rows)
+                rejects += report.rejects
+                if plan.official:
+                    collector.add(plan.shard_videos(shard)[:], report.videos)
+    return np.concatenate(rows), sorted(rejects), collector.splits()
+
+
+def _put_in_place(folder: str, plan: Plan) -> None:
+    """Gives all shards their names at the top, where shards were added to the split, or built again.
+
+    The index goes first and comes back last: in between the split cannot be opened. Whatever is left of this by a kill,
+    the next run finishes.
+    """
+    moves, superseded = [], []
+    present = files.shard_names(folder, plan.split)
+    staged = set(files.names(files.build_folder(folder, plan.split)))
+    for shard in range(plan.num_shards):
+        target = layout.shard_path(folder, plan.split, shard, plan.num_shards)
+        there = [tf.io.gfile.join(folder, name) for name in present.get(shard, ())]
+        waiting = files.staged_path(folder, plan.split, shard)
+        if os.path.basename(waiting) in staged:
+            there.insert(0, waiting)
+        elif target in there:
+            there.remove(target)
+            superseded += there
+            continue
+        moves.append((there[0], target))
+        superseded += [path for path in there[1:] if path != target]
+    if not moves and not superseded:
+        return
+    files.remove(layout.index_path(folder, plan.split))
+    with concurrent.futures.ThreadPoolExecutor(NUM_THREADS) as pool:
+        list(pool.map(lambda move: files.rename(*move, is_shared=True), moves))
+        list(pool.map(files.remove, superseded))
+
+
 def general_reason(reason: str) -> str:
     """A reason without its details, which stand in brackets at its end."""
     return re.sub(r" \(.*\)$", "", reason, flags=re.DOTALL)
-
-
-def _write_rejects(folder: str, split: str, rejects: list[tuple[str, str]]) -> None:
-    """Writes the split's rejects, and those of all splits to the top of the folder."""
-    own = tf.io.gfile.join(files.build_folder(folder, split), REJECTS_NAME)
-    files.write_whole(own, _to_csv(rejects), folder, split)
-    together = b""
-    for path in sorted(tf.io.gfile.glob(tf.io.gfile.join(folder, "build", "*", REJECTS_NAME))):
-        with tf.io.gfile.GFile(path, "rb") as file:
-            together += file.read()
-    header = _to_csv([("path", "reason")])
-    files.write_whole(tf.io.gfile.join(folder, REJECTS_NAME), header + together, folder, split)
 
 
 def _to_csv(rows: list[tuple[str, str]]) -> bytes:
@@ -118,12 +155,47 @@ def _to_csv(rows: list[tuple[str, str]]) -> bytes:
     return buffer.getvalue().encode("utf-8", "backslashreplace")
 
 
-def _write_metadata(folder: str, plan: Plan) -> None:
-    """Writes TFDS's metadata for all finished splits of the folder."""
-    splits, size = [], plan.options.size
+def _write_common(folder: str, plan: Plan) -> None:
+    """Writes what the finished splits of the folder have in common: TFDS's metadata, and the list of rejects."""
+    written = None
+    while (common := _metadata(folder, plan.options.size) | {REJECTS_NAME: _all_rejects(folder)}) != written:
+        for name, data in common.items():
+            files.write_whole(tf.io.gfile.join(folder, name), data, folder, plan.split)
+        written = common
+
+
+def _all_rejects(folder: str) -> bytes:
+    """The rejects of all splits, those that have no clips among them."""
+    together = _to_csv([("path", "reason")])
+    build = tf.io.gfile.join(folder, "build")
+    for split in files.names(build):
+        with contextlib.suppress(tf.errors.NotFoundError):
+            together += files.read(tf.io.gfile.join(build, split, REJECTS_NAME))
+    return together
+
+
+def _open(folder: str, split: str) -> index.SplitIndex | None:
+    """Opens a split; None where another machine is finishing it anew, which will then list it."""
+    for tries_left in range(4, -1, -1):
+        try:
+            return index.SplitIndex.load(folder, split)
+        except index.DatasetError:
+            if not tf.io.gfile.exists(layout.index_path(folder, split)):
+                return None
+            if not tries_left:
+                raise
+            time.sleep(1)
+    return None
+
+
+def _metadata(folder: str, size: int) -> dict[str, bytes]:
+    """TFDS's metadata for all finished splits of the folder, by the name of the file."""
+    splits = []
     with tempfile.TemporaryDirectory() as stage:
         for split in layout.physical_splits(folder):
-            found = index.SplitIndex.load(folder, split)
+            found = _open(folder, split)
+            if found is None:
+                continue
             template = tfds.core.ShardedFileTemplate(
                 data_dir=stage,
                 template=schema.FILENAME_TEMPLATE,
@@ -146,7 +218,9 @@ def _write_metadata(folder: str, plan: Plan) -> None:
             description="Audio-visual clips, built by cmav's data_prep/build_tfrecords.py.",
             check_data=False,
         )
+        written = {}
         for name in sorted(os.listdir(stage)):
             if name.endswith(".json"):
                 with open(os.path.join(stage, name), "rb") as file:
-                    files.write_whole(tf.io.gfile.join(folder, name), file.read(), folder, plan.split)
+                    written[name] = file.read()
+        return written

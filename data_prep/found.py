@@ -49,7 +49,7 @@ def find(
         for video, source in zip(listed, sources, strict=True)
     ]
     note = f"{num_found:,} of {len(listed):,} listed videos are below {folder}"
-    return manifest.with_sizes(Manifest(root, {split: manifest.named(videos)}, tuple(classes), (note,), sound_only))
+    return Manifest(root, {split: manifest.named(videos)}, tuple(classes), (note,), sound_only)
 
 
 class _Files:

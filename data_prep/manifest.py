@@ -4,7 +4,6 @@ Labelled data sets are listed in their own forms: see `datasets.py`, which gives
 """
 
 import bisect
-import collections
 import csv
 import dataclasses
 import functools
@@ -13,12 +12,15 @@ import math
 import mimetypes
 import os
 import posixpath
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import tensorflow as tf
 
 from cmav.data import schema
+from cmav.data.storage import patiently
 from cmav.errors import UserError
+from data_prep.videos import Video, Videos, named, stem
 
 DEFAULT_SPLIT = "train"
 COLUMNS = ("path", "start", "end", "label", "split", "splits")
@@ -36,48 +38,19 @@ class ManifestError(UserError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Video:
-    """One video to cut, or a part of one.
-
-    Attributes:
-      source: the path as listed: relative to the folder, or as the CSV gives it.
-      name: what its clips are called: the file's stem where no other file has it, else the path as listed.
-      start: seconds from the first frame at which to begin, rounded to milliseconds.
-      end: seconds from the first frame at which to end; None: the video's end.
-      label: number of the class, -1 where there is none.
-      label_name: as listed, empty where there is none.
-      splits: official splits that it belongs to.
-      num_bytes: size of the file; -1 where it is not there.
-    """
-
-    source: str
-    name: str
-    start: float = 0.0
-    end: float | None = None
-    label: int = schema.NO_LABEL
-    label_name: str = ""
-    splits: tuple[str, ...] = ()
-    num_bytes: int = -1
-
-    def path(self, root: str) -> str:
-        """Where the file is, given the folder that relative paths start from."""
-        return self.source if "://" in self.source else os.path.join(root, self.source)
-
-
-@dataclasses.dataclass(frozen=True)
 class Manifest:
     """Videos by split.
 
     Attributes:
       root: the folder that relative paths start from, absolute.
-      splits: videos of each split, in a fixed order.
+      splits: videos of each split, in a fixed order; the sizes of their files are not looked up yet.
       classes: names of the classes by number; empty where labels are numbers or absent.
       notes: what whoever builds from it should be told.
       sound_only: the files are sounds, of which clips without pictures are cut.
     """
 
     root: str
-    splits: dict[str, list[Video]]
+    splits: dict[str, Sequence[Video]]
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     sound_only: bool = False
@@ -94,12 +67,10 @@ def read(videos: str, split: str | None) -> Manifest:
       ManifestError: where there is nothing to build from or the CSV is wrong.
     """
     if tf.io.gfile.isdir(videos):
-        listed = walk(videos, split or DEFAULT_SPLIT)
-    elif tf.io.gfile.exists(videos):
-        listed = read_csv(videos, split)
-    else:
-        raise ManifestError(f"--videos {videos}: there is no such folder or CSV file")
-    return with_sizes(listed)
+        return walk(videos, split or DEFAULT_SPLIT)
+    if tf.io.gfile.exists(videos):
+        return read_csv(videos, split)
+    raise ManifestError(f"--videos {videos}: there is no such folder or CSV file")
 
 
 def walk(folder: str, split: str) -> Manifest:
@@ -111,7 +82,7 @@ def walk(folder: str, split: str) -> Manifest:
             f"--videos {folder}: no file there has the extension of a media file.\n"
             "To make videos to try: python data_prep/synthesize_videos.py --out videos"
         )
-    return Manifest(root, {split: named([Video(source, "") for source in sources])})
+    return Manifest(root, {split: named(Video(source, stem(source)) for source in sources)})
 
 
 def read_csv(path: str, split: str | None) -> Manifest:
@@ -125,27 +96,31 @@ def read_csv(path: str, split: str | None) -> Manifest:
     Raises:
       ManifestError: where a column or a value is wrong; names the row.
     """
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), skipinitialspace=True)
-    reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
-    if "path" not in reader.fieldnames:
-        columns = ", ".join(reader.fieldnames) or "none"
+    columns = next(_lines(path), (0, []))[1]
+    columns = [name.strip().lower() for name in columns]
+    if "path" not in columns:
         raise ManifestError(
-            f"{path}: the header line has no column `path` (columns there: {columns}; possible: {', '.join(COLUMNS)})"
+            f"{path}: the header line has no column `path` (columns there: {', '.join(columns) or 'none'}; possible: "
+            f"{', '.join(COLUMNS)})"
         )
-    has_splits = "split" in reader.fieldnames
-    rows = [_Row(f"{path}, line {reader.line_num}", row) for row in reader if any(row.values())]
-    classes = _class_list([row.text("label") for row in rows])
-    videos = named([row.video(classes) for row in rows])
-    by_split: dict[str, list[Video]] = {}
-    for row, video in zip(rows, videos, strict=True):
-        by_split.setdefault(row.required("split") if has_splits else split or DEFAULT_SPLIT, []).append(video)
-    if not rows or (split and split not in by_split):
-        found = ", ".join(sorted(by_split)) or "no rows at all"
+    # Twice through the file: of millions of rows, only the videos are kept.
+    classes = _class_list({row.text("label") for row in _rows(path, columns)}) if "label" in columns else ()
+    videos, split_of_rows = Videos(), []
+    for row in _rows(path, columns):
+        videos.append(row.video(classes))
+        split_of_rows.append(sys.intern(row.required("split")) if "split" in columns else split or DEFAULT_SPLIT)
+    named(videos)
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(split_of_rows):
+        places.setdefault(name, []).append(place)
+    if not videos or (split and split not in places):
+        found = ", ".join(sorted(places)) or "no rows at all"
         raise ManifestError(f"{path} lists no video of the split {split!r} (it lists: {found})")
+    by_split = {name: videos.take(places[name]) for name in ([split] if split else sorted(places))}
     root = path.rpartition("/")[0] if "://" in path else os.path.dirname(os.path.abspath(path))
-    unused = [name for name in reader.fieldnames if name not in COLUMNS]
+    unused = [name for name in columns if name not in COLUMNS]
     notes = (f"{path}: columns that are not used: {', '.join(unused)}",) if unused else ()
-    return Manifest(root, {split: by_split[split]} if split else dict(sorted(by_split.items())), classes, notes)
+    return Manifest(root, by_split, classes, notes)
 
 
 def read_text(path: str) -> str:
@@ -154,12 +129,18 @@ def read_text(path: str) -> str:
     Raises:
       ManifestError: where it is not in UTF-8.
     """
-    with tf.io.gfile.GFile(path, "rb") as file:
-        data = file.read()
     try:
-        return data.decode("utf-8-sig")
+        return _read(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ManifestError(f"{path} is not a text in UTF-8: {error}") from error
+
+
+def _read(path: str) -> bytes:
+    def read() -> bytes:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            return file.read()
+
+    return patiently(read, path)
 
 
 def is_media(name: str) -> bool:
@@ -176,13 +157,41 @@ def _media_extensions() -> frozenset[str]:
     return frozenset(media.union(f".{name}" for name in _MORE_EXTENSIONS.split()))
 
 
-@dataclasses.dataclass(frozen=True)
+def _lines(path: str) -> Iterator[tuple[int, list[str]]]:
+    """The lines of a CSV file that are not empty, the header's first, each with its number."""
+    with io.TextIOWrapper(io.BytesIO(_read(path)), "utf-8-sig", newline="") as text:
+        reader = csv.reader(text, skipinitialspace=True)
+        try:
+            for values in reader:
+                if any(values):
+                    yield reader.line_num, values
+        except UnicodeDecodeError as error:
+            raise ManifestError(f"{path} is not a text in UTF-8: {error}") from error
+        except csv.Error as error:
+            raise ManifestError(f"{path}, line {reader.line_num}: {error}") from error
+
+
+def _rows(path: str, columns: Sequence[str]) -> Iterator["_Row"]:
+    places = {name: place for place, name in enumerate(columns)}
+    lines = _lines(path)
+    next(lines)
+    return (_Row(path, number, places, values) for number, values in lines)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class _Row:
-    where: str
-    values: dict[str, str]
+    path: str
+    line: int
+    places: Mapping[str, int]
+    values: Sequence[str]
+
+    @property
+    def where(self) -> str:
+        return f"{self.path}, line {self.line}"
 
     def text(self, column: str) -> str:
-        return (self.values.get(column) or "").strip()
+        place = self.places.get(column, math.inf)
+        return self.values[place].strip() if place < len(self.values) else ""
 
     def required(self, column: str) -> str:
         if not self.text(column):
@@ -209,7 +218,7 @@ class _Row:
         source = self.required("path")
         return Video(
             source=source if "://" in source else posixpath.normpath(source),
-            name="",
+            name=stem(source),
             start=start,
             end=end,
             label=_class_number(label, classes),
@@ -218,7 +227,7 @@ class _Row:
         )
 
 
-def _class_list(labels: Sequence[str]) -> tuple[str, ...]:
+def _class_list(labels: Iterable[str]) -> tuple[str, ...]:
     """Names of the classes, sorted; empty where all labels are numbers."""
     names = {label for label in labels if label}
     return () if all(name.isdecimal() for name in names) else tuple(sorted(names))
@@ -228,45 +237,6 @@ def _class_number(label: str, classes: Sequence[str]) -> int:
     if not label:
         return schema.NO_LABEL
     return bisect.bisect_left(classes, label) if classes else int(label)
-
-
-def named(videos: Sequence[Video]) -> list[Video]:
-    """Gives each video the name from which its clips are called, so that no two clips are called the same.
-
-    Files that share a stem are called by their paths. Of rows that overlap in one file, the later ones get ~2, ~3, ...
-    """
-    files_of_stem = collections.Counter(stem(source) for source in {video.source for video in videos})
-    order = sorted(range(len(videos)), key=lambda i: (videos[i].source, videos[i].start, i))
-    result = list(videos)
-    source, row, covered = None, 1, 0.0
-    for i in order:
-        video = videos[i]
-        source, row, covered = (video.source, 1, 0.0) if video.source != source else (source, row + 1, covered)
-        name = stem(video.source) if files_of_stem[stem(video.source)] == 1 else video.source
-        overlaps = row > 1 and video.start < covered
-        covered = max(covered, math.inf if video.end is None else video.end)
-        result[i] = dataclasses.replace(video, name=f"{name}~{row}" if overlaps else name)
-    return result
-
-
-def with_sizes(listed: Manifest) -> Manifest:
-    """Looks up the sizes of all files."""
-    splits = {name: [_with_size(video, listed.root) for video in videos] for name, videos in listed.splits.items()}
-    return dataclasses.replace(listed, splits=splits)
-
-
-def _with_size(video: Video, root: str) -> Video:
-    path = video.path(root)
-    try:  # tf.io.gfile knows no local names that are not Unicode
-        num_bytes = tf.io.gfile.stat(path).length if "://" in path else os.stat(path).st_size
-    except (OSError, tf.errors.OpError):
-        return video
-    return dataclasses.replace(video, num_bytes=num_bytes)
-
-
-def stem(source: str) -> str:
-    """The file's name without folder and extension."""
-    return posixpath.splitext(posixpath.basename(source))[0]
 
 
 def absolute(folder: str) -> str:

@@ -5,8 +5,7 @@ import json
 import posixpath
 from collections.abc import Sequence
 
-from data_prep.manifest import Video
-from data_prep.plan import official_splits
+from data_prep.videos import Video
 
 MAX_NAMED = 3  # missing videos in the summary of a split
 
@@ -39,29 +38,40 @@ class OfficialSplit:
         return f"{text}; missing: {named} (all in rejects.csv)"
 
 
-def collect(videos: Sequence[Video], record_videos: Sequence[Video]) -> list[OfficialSplit]:
-    """Sorts records into official splits.
+class Collector:
+    """Sorts the records of a physical split into official splits, shard by shard."""
 
-    Args:
-      videos: all that are listed.
-      record_videos: the video of each record of the physical split, in the order of the records.
+    def __init__(self, names: Sequence[str]):
+        """Args: names, of the official splits."""
+        self._num_listed = dict.fromkeys(names, 0)
+        self._records: dict[str, list[int]] = {name: [] for name in names}
+        self._missing: dict[str, list[str]] = {name: [] for name in names}
+        self._num_records = 0
 
-    Returns:
-      The official splits that any video belongs to, by name.
-    """
-    listed: dict[str, list[Video]] = {name: [] for name in sorted(official_splits(videos))}
-    for video in videos:
-        for name in dict.fromkeys(video.splits):
-            listed[name].append(video)
-    records: dict[str, list[int]] = {name: [] for name in listed}
-    for number, video in enumerate(record_videos):
-        for name in dict.fromkeys(video.splits):
-            records[name].append(number)
-    there = set(record_videos)
-    return [
-        OfficialSplit(name, len(videos), records[name], [video.source for video in videos if video not in there])
-        for name, videos in listed.items()
-    ]
+    def add(self, videos: Sequence[Video], record_videos: Sequence[int]) -> None:
+        """Takes the next shard.
+
+        Args:
+          videos: all of the shard.
+          record_videos: number, within the shard, of the video that each record is from, in the order of the records.
+        """
+        there = set(record_videos)
+        for number, video in enumerate(videos):
+            for name in dict.fromkeys(video.splits):
+                self._num_listed[name] += 1
+                if number not in there:
+                    self._missing[name].append(video.source)
+        for record, number in enumerate(record_videos, start=self._num_records):
+            for name in dict.fromkeys(videos[number].splits):
+                self._records[name].append(record)
+        self._num_records += len(record_videos)
+
+    def splits(self) -> list[OfficialSplit]:
+        """The official splits, by name."""
+        return [
+            OfficialSplit(name, self._num_listed[name], records, sorted(self._missing[name]))
+            for name, records in sorted(self._records.items())
+        ]
 
 
 def to_json(splits: Sequence[OfficialSplit]) -> bytes:

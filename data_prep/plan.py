@@ -1,124 +1,91 @@
 """The plan of a split: which video goes into which shard, fixed before the first shard is written.
 
-It lies in the dataset folder (`files.plan_path`). Whoever works on the split, now or later, on this machine or another,
-finds the same units of work in it: that is why a killed run continues where it was and ends with the same bytes.
+It lies in the dataset folder (see `plan_files.py`). Whoever works on the split, now or later, on this machine or
+another, finds the same units of work in it: that is why a killed run continues where it was and ends with the same
+bytes. Where the list has grown, new videos get shards of their own behind the others, whose records stay what they are.
 """
 
 import dataclasses
-import json
-import math
-import os
 import re
-from collections.abc import Iterable
-from fractions import Fraction
+from collections.abc import Iterable, Sequence
 
+import numpy as np
 import tensorflow as tf
 
-from cmav.errors import UserError
-from data_prep import files
+from data_prep import dealing, files, keys, lookup, plan_files
 from data_prep.clips import ClipOptions
-from data_prep.manifest import Manifest, Video
-
-VIDEOS_PER_SHARD = 32  # of one 10 s clip each, 2 to 6 MB: shards of 60 to 200 MB
-MIN_SHARDS = 16  # where there are that many videos, so that a small set is built in parallel too
-
-
-class PlanError(UserError):
-    """The split cannot be built in this folder as asked. The message says why and what to do."""
+from data_prep.dealing import auto_shards as auto_shards
+from data_prep.manifest import Manifest
+from data_prep.plan_files import Part, Plan, PlanError, load
+from data_prep.plan_files import Unit as Unit
+from data_prep.videos import Video, Videos
 
 
-@dataclasses.dataclass(frozen=True)
-class Unit:
-    """A unit of work: one shard, and the videos whose clips go into it.
-
-    Attributes:
-      folder: the dataset folder.
-      root: the folder that the videos' relative paths start from.
-    """
-
-    folder: str
-    root: str
-    split: str
-    shard: int
-    num_shards: int
-    options: ClipOptions
-    videos: tuple[Video, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """All units of work of a split. `classes` are the names of labels by number, empty where labels are numbers."""
-
-    split: str
-    num_shards: int
-    options: ClipOptions
-    classes: tuple[str, ...]
-    videos: tuple[Video, ...]
-
-    def shard_videos(self, shard: int) -> tuple[Video, ...]:
-        """Every n-th video, so that shards are alike although neighbours in a folder often are."""
-        return self.videos[shard :: self.num_shards]
-
-    def unit(self, shard: int, folder: str, root: str) -> Unit:
-        return Unit(folder, root, self.split, shard, self.num_shards, self.options, self.shard_videos(shard))
-
-
-def auto_shards(num_videos: int) -> int:
-    """The number of shards for so many videos, on any machine."""
-    return max(min(num_videos, MIN_SHARDS), math.ceil(num_videos / VIDEOS_PER_SHARD), 1)
-
-
-def settle(folder: str, manifest: Manifest, split: str, options: ClipOptions, num_shards: int) -> Plan:
-    """Returns the plan of a split: the one that the folder holds where it is the same, else a new one, now written.
+def settle(
+    folder: str,
+    manifest: Manifest,
+    split: str,
+    options: ClipOptions,
+    num_shards: int,
+    *,
+    skip_gone: bool = False,
+    num_workers: int = 1,
+) -> Plan:
+    """Returns the plan of a split: the one that the folder holds where the list is the same, else a new or grown one.
 
     Args:
       folder: the dataset folder.
-      manifest: the videos.
+      manifest: the videos, whose names, labels and sizes are completed where they lie.
       split: the split to build, one of the manifest's.
       options: what the clips are to be.
-      num_shards: 0 chooses by the number of videos that are there.
+      num_shards: 0 chooses by what the videos will come to.
+      skip_gone: keep videos in the plan that are no longer listed.
+      num_workers: processes that read the headers of long videos.
 
     Raises:
-      PlanError: where the folder holds the split, or a part of it, from another list of videos or with other options.
+      PlanError: where the folder holds the split, or a part of it, with other options, or from a list that had videos
+        which are gone or were labelled otherwise.
+      StorageError: where storage does not answer.
     """
     check_split_name(split)
-    videos = manifest.splits[split]
-    others = [load(folder, name) for name in _planned_splits(folder) if name != split]
+    listed = manifest.splits[split]
+    videos = listed if isinstance(listed, Videos) else Videos(listed)
+    found = keys.of(videos)
+    before = load(folder, split) if tf.io.gfile.exists(files.plan_path(folder, split)) else None
+    others = [load(folder, name) for name in plan_files.planned_splits(folder) if name != split]
+    if before is not None:
+        _check_same_options(before, options, num_shards)
+        if before.listing == keys.digest(found):
+            return before
+        new = _grown(before, videos, found, skip_gone)
+        if not len(new):
+            return before
+        videos, found = videos.take(new.tolist()), found[new]
     _check_same_form(options, others)
     _check_official_splits(manifest, split, others)
-    classes, videos = _one_class_list(manifest, videos, split, others)
-    videos = _unique_names(videos, split, others)
-    num_there = sum(video.num_bytes >= 0 for video in videos)
-    plan = Plan(split, num_shards or auto_shards(num_there), options, classes, tuple(videos))
-    path = files.plan_path(folder, split)
-    if not tf.io.gfile.exists(path):
-        tf.io.gfile.makedirs(files.build_folder(folder, split))
-        files.write_whole(path, _to_json(plan), folder, split)
-    found = load(folder, split)
-    if found != plan:
+    classes = _one_class_list(manifest, videos, split, others if before is None else [before, *others])
+    _unique_names(videos, split, others if before is None else [before, *others])
+    lookup.complete(videos, manifest.root)
+    keys.complete(found, videos)
+    planned = before or Plan(folder, split, options, (), False, (), "", ())
+    shards = dealing.deal(videos, manifest.root, split, options, num_shards if before is None else 0, num_workers)
+    part = Part(keys.digest(found), len(videos), tuple(map(len, shards)))
+    grown = dataclasses.replace(
+        planned,
+        classes=classes,
+        is_labelled=planned.is_labelled or any(video.label_name for video in videos),
+        official=tuple(sorted({*planned.official, *official_splits(videos)})),
+        listing=keys.digest(found if before is None else np.concatenate([before.keys(), found])),
+        parts=(*planned.parts, part),
+    )
+    plan_files.write(grown, found, shards)
+    settled = load(folder, split)
+    if settled != grown:
         raise PlanError(
-            f"{folder} holds the split {split!r}, or a part of it, built otherwise: {_difference(found, plan)}.\n"
-            "To continue it, run the same command as then. To build anew, choose another --out or --split, or delete\n"
-            f"  {files.build_folder(folder, split)}  {folder}/*-{split}.npy  {folder}/*-{split}.json  "
-            f"{folder}/clips-{split}.tfrecord-*"
+            f"{folder}: another run has planned the split {split!r} at the same time from another list of videos. "
+            "Let only one of them run, and give its command again"
         )
-    return found
-
-
-def load(folder: str, split: str) -> Plan:
-    """Reads the plan of a split.
-
-    Raises:
-      PlanError: where there is none, or it is damaged.
-    """
-    path = files.plan_path(folder, split)
-    try:
-        with tf.io.gfile.GFile(path, "rb") as file:
-            return _from_json(file.read())
-    except tf.errors.NotFoundError as error:
-        raise PlanError(f"{folder} holds no plan of a split {split!r}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise PlanError(f"{path} is damaged ({error}); delete it and build the split again") from error
+    return settled
 
 
 def check_split_name(split: str) -> None:
@@ -128,11 +95,6 @@ def check_split_name(split: str) -> None:
             f"a split cannot be called {split!r}: use letters, digits, - and _, such as train, validation or test"
             ' (TFDS keeps "all" for itself)'
         )
-
-
-def _planned_splits(folder: str) -> list[str]:
-    paths = tf.io.gfile.glob(files.plan_path(folder, "*"))
-    return sorted(os.path.basename(os.path.dirname(path)) for path in paths)
 
 
 def _check_same_form(options: ClipOptions, others: list[Plan]) -> None:
@@ -150,15 +112,15 @@ def _check_same_form(options: ClipOptions, others: list[Plan]) -> None:
 def _check_official_splits(manifest: Manifest, split: str, others: list[Plan]) -> None:
     """An official split lies within one physical split, and its name is not that of a physical one."""
     physical = {*manifest.splits, *(other.split for other in others)}
-    owners = {other.split: other.videos for other in others} | manifest.splits
-    ours = official_splits(owners.pop(split))
+    owners = {other.split: set(other.official) for other in others}
+    owners |= {name: official_splits(videos) for name, videos in manifest.splits.items()}
+    ours = owners.pop(split)
     for name in sorted(ours & physical):
         raise PlanError(
             f"{name!r} is an official split (column `splits`) of videos of the split {split!r}, and also the name of a "
             "split of the same folder that has shards of its own: call one of them otherwise"
         )
-    for owner, videos in sorted(owners.items()):
-        theirs = official_splits(videos)
+    for owner, theirs in sorted(owners.items()):
         if split in theirs:
             raise PlanError(
                 f"a split cannot be called {split!r} here: that is an official split of the split {owner!r} of the "
@@ -176,71 +138,111 @@ def official_splits(videos: Iterable[Video]) -> set[str]:
     return {name for video in videos for name in video.splits}
 
 
-def _one_class_list(
-    manifest: Manifest, videos: list[Video], split: str, others: list[Plan]
-) -> tuple[tuple[str, ...], list[Video]]:
-    """Numbers the classes as the folder's other splits do, so that a label means the same in all of them."""
-    labelled = [other for other in others if any(video.label_name for video in other.videos)]
-    if not labelled or not any(video.label_name for video in videos):
-        return manifest.classes, videos
+def _one_class_list(manifest: Manifest, videos: Videos, split: str, plans: Sequence[Plan]) -> tuple[str, ...]:
+    """Numbers the classes as what the folder holds does, so that a label means the same in all of it."""
+    labelled = [plan for plan in plans if plan.is_labelled]
+    names = {video.label_name for video in videos if video.label_name}
+    if not labelled or not names:
+        # Of this split itself the list stays what it is, whatever the CSV's other rows have become.
+        return next((plan.classes for plan in labelled if plan.split == split), manifest.classes)
     classes = labelled[0].classes
     if classes == manifest.classes:
-        return classes, videos
-    unknown = sorted({video.label_name for video in videos if video.label_name} - set(classes))
+        return classes
+    unknown = sorted(names - set(classes))
     if not classes or unknown:
+        theirs = (
+            "that are there already" if labelled[0].split == split else f"of {labelled[0].split!r} in the same folder"
+        )
         raise PlanError(
-            f"the labels of the split {split!r} do not fit those of {labelled[0].split!r} in the same folder"
+            f"the labels of the split {split!r} do not fit those {theirs}"
             + (f" (not among them: {', '.join(unknown[:5])})" if classes else " (numbers there, names here)")
-            + ".\nList both splits in one CSV with a column `split`, so that they share one list of classes."
+            + ", whose numbers would change.\nList all videos in one CSV, with a column `split` where there are "
+            "several splits, so that they share one list of classes, and build it into another --out."
         )
     numbers = {name: number for number, name in enumerate(classes)}
-    return classes, [dataclasses.replace(video, label=numbers.get(video.label_name, -1)) for video in videos]
+    for place, video in enumerate(videos):
+        if video.label_name:
+            videos.replace(place, label=numbers[video.label_name])
+    return classes
 
 
-def _unique_names(videos: list[Video], split: str, others: list[Plan]) -> list[Video]:
-    """Puts the split before names that another split of the folder has too: clip ids are unique in a dataset."""
-    taken = {video.name for other in others for video in other.videos}
-    return [
-        dataclasses.replace(video, name=f"{split}/{video.name}") if video.name in taken else video for video in videos
-    ]
+def _unique_names(videos: Videos, split: str, plans: Sequence[Plan]) -> None:
+    """Puts the split before names that the folder has already: clip ids are unique in a dataset."""
+    if not plans:
+        return
+    taken = np.unique(np.concatenate([plan.keys()["name"] for plan in plans]))
+    hashes = np.fromiter((keys.hashed(video.name) for video in videos), np.uint64, len(videos))
+    clashes = np.flatnonzero(np.isin(hashes, taken)).tolist()
+    all_names = np.union1d(taken, hashes) if clashes else taken
+    renamed: dict[str, str] = {}
+    for place in clashes:
+        name = videos[place].name
+        if name not in renamed:
+            tries = (
+                f"{split}/{name}{more}" for more in ("", *(f"~{number}" for number in range(2, len(all_names) + 3)))
+            )
+            renamed[name] = next(new for new in tries if not _contains(all_names, keys.hashed(new)))
+        videos.replace(place, name=renamed[name])
 
 
-def _difference(found: Plan, asked: Plan) -> str:
-    """The first difference, in words."""
-    was, now = _options(found), _options(asked)
+def _contains(ascending: np.ndarray, value: int) -> bool:
+    place = np.searchsorted(ascending, np.uint64(value))
+    return place < len(ascending) and int(ascending[place]) == value
+
+
+def _grown(before: Plan, videos: Videos, found: np.ndarray, skip_gone: bool) -> np.ndarray:
+    """Numbers of the videos that a list has beyond those of a plan.
+
+    Raises:
+      PlanError: where videos of the plan are gone from the list, or their labels or official splits have changed.
+    """
+    planned = before.keys()
+    old, order = np.sort(planned["key"]), np.argsort(planned["key"])
+    gone = planned[~np.isin(planned["key"], found["key"])]
+    if len(gone) and not skip_gone:
+        raise PlanError(
+            f"{len(gone)} videos of the split {before.split!r} are no longer listed ({_an_example(before, gone)} ...), "
+            f"but were when it was planned in {before.folder}. Has a disk vanished, or a file been moved? Bring them "
+            "back and give the same command again. If they are gone for good, add --skip_gone: clips that were cut "
+            f"from them stay, and the others are rejected. {_to_build_anew(before)}"
+        )
+    is_new = ~np.isin(found["key"], old)
+    both = np.flatnonzero(~is_new)
+    was = planned["facts"][order[np.searchsorted(old, found["key"][both])]]
+    changed = both[found["facts"][both] != was]
+    if len(changed):
+        now = videos[int(changed[0])]
+        raise PlanError(
+            f"{len(changed)} videos of the split {before.split!r} are labelled otherwise than when it was planned in "
+            f"{before.folder} ({now.source}: now {now.label_name!r}, official splits {list(now.splits)}). Their clips "
+            f"would keep the old labels. {_to_build_anew(before)}"
+        )
+    return np.flatnonzero(is_new)
+
+
+def _an_example(plan: Plan, rows: np.ndarray) -> str:
+    """The path of one of these videos."""
+    places = {(int(row["source"])) for row in rows}
+    return next((video.source for video in plan.videos() if keys.hashed(video.source) in places), "")
+
+
+def _check_same_options(before: Plan, options: ClipOptions, num_shards: int) -> None:
+    was = plan_files.options_in_words(before)
+    now = plan_files.options_in_words(dataclasses.replace(before, options=options))
+    if num_shards and num_shards != before.num_shards:
+        now["shards"] = num_shards
     changed = [f"--{key} was {was[key]}, is now {now[key]}" for key in was if was[key] != now[key]]
-    old, new = {v.source: v for v in found.videos}, {v.source: v for v in asked.videos}
-    gone, added = sorted(old.keys() - new.keys()), sorted(new.keys() - old.keys())
-    if added:
-        changed.append(f"{len(added)} more videos are listed ({added[0]} ...)")
-    if gone:
-        changed.append(f"{len(gone)} videos are no longer listed ({gone[0]} ...)")
-    other = [source for source in sorted(old.keys() & new.keys()) if old[source] != new[source]]
-    if other:
-        before, after = dataclasses.asdict(old[other[0]]), dataclasses.asdict(new[other[0]])
-        keys = ", ".join(f"{key} was {before[key]}, is now {after[key]}" for key in before if before[key] != after[key])
-        changed.append(f"{len(other)} videos changed ({other[0]}: {keys})")
-    return "; ".join(changed) or "the order of the videos changed"
+    if changed:
+        raise PlanError(
+            f"{before.folder} holds the split {before.split!r}, or a part of it, built otherwise: "
+            f"{'; '.join(changed)}.\nTo continue it, run the same command as then. {_to_build_anew(before)}"
+        )
 
 
-def _options(plan: Plan) -> dict:
-    options = dataclasses.asdict(plan.options)
-    return {key: str(value) if isinstance(value, Fraction) else value for key, value in options.items()} | {
-        "shards": plan.num_shards
-    }
-
-
-def _to_json(plan: Plan) -> bytes:
-    head = {"split": plan.split, "options": _options(plan), "classes": plan.classes}
-    videos = [json.dumps(dataclasses.asdict(video)) for video in plan.videos]
-    return (json.dumps(head)[:-1] + ', "videos": [\n' + ",\n".join(videos) + "\n]}\n").encode()
-
-
-def _from_json(data: bytes) -> Plan:
-    plan = json.loads(data)
-    options = plan["options"]
-    num_shards = options.pop("shards")
-    for key in ("clip_seconds", "frame_rate"):
-        options[key] = Fraction(options[key])
-    videos = tuple(Video(**video | {"splits": tuple(video["splits"])}) for video in plan["videos"])
-    return Plan(plan["split"], num_shards, ClipOptions(**options), tuple(plan["classes"]), videos)
+def _to_build_anew(plan: Plan) -> str:
+    folder, split = plan.folder, plan.split
+    return (
+        "To build anew, choose another --out or --split, or delete\n"
+        f"  {files.build_folder(folder, split)}  {folder}/*-{split}.npy  {folder}/*-{split}.json  "
+        f"{folder}/clips-{split}.tfrecord-*"
+    )

@@ -1,19 +1,21 @@
 """The unit of work: from a list of videos to one finished shard and its report."""
 
 import dataclasses
+import errno
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 
+import av
 import tensorflow as tf
 
-from cmav.data import index, layout, schema
-from data_prep import files
+from cmav.data import index, schema, storage
+from cmav.errors import UserError
+from data_prep import files, lookup
 from data_prep.clips import cut
-from data_prep.manifest import Video
 from data_prep.media import RejectedError
-from data_prep.plan import Plan, PlanError, Unit
+from data_prep.plan_files import Plan, PlanError, Unit
 from data_prep.sounds import cut_sound
+from data_prep.videos import Video
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,9 +36,28 @@ class Report:
 Cutter = Callable[[Unit, Video, Callable[[], None]], Iterator[schema.Clip]]
 
 
+class GoneError(UserError):
+    """A file that was there when it was planned is not there any more."""
+
+
 def cut_file(unit: Unit, video: Video, alive: Callable[[], None]) -> Iterator[schema.Clip]:
-    """Yields the clips of a file; see `clips.cut` and `sounds.cut_sound`."""
-    return (cut_sound if unit.options.sound_only else cut)(video, unit.root, unit.options, alive)
+    """Yields the clips of a file; see `clips.cut` and `sounds.cut_sound`.
+
+    Raises:
+      GoneError: where it was there when the split was planned, and is gone: a disk may have vanished.
+    """
+    try:
+        yield from (cut_sound if unit.options.sound_only else cut)(video, unit.root, unit.options, alive)
+    except RejectedError as error:
+        path = video.path(unit.root)
+        was_there = video.num_bytes is not None and video.num_bytes >= 0
+        if was_there and not unit.skip_gone and lookup.size(path) < 0:
+            raise GoneError(
+                f"{path} was there when the split {unit.split!r} was planned, and is gone ({error}). Has its disk "
+                "vanished? Bring it back and give the same command again; what is finished is kept. If the file is "
+                "gone for good, add --skip_gone: it is then listed in rejects.csv"
+            ) from error
+        raise
 
 
 def build(
@@ -59,6 +80,8 @@ def build(
 
     Raises:
       OSError: where the dataset folder cannot be written to.
+      StorageError: where a video cannot be read for now.
+      GoneError: where a video has vanished since it was planned.
     """
     try:
         _write(unit, cutter, alive, begins, skip or {})
@@ -70,65 +93,91 @@ def _write(
     unit: Unit, cutter: Cutter, alive: Callable[[], None], begins: Callable[[int | None], None], skip: Mapping[int, str]
 ) -> None:
     rows, videos, rejects = [], [], []
-    temporary = files.temporary_path(unit.folder, unit.split)
+    report = files.report_path(unit.folder, unit.split, unit.shard)
     offset = 0
-    with tf.io.TFRecordWriter(temporary) as writer:
-        for number, video in enumerate(unit.videos):
-            begins(number)
-            try:
-                if number in skip:
-                    raise RejectedError(skip[number])
-                for clip in _clips(unit, video, cutter, alive):
-                    record = schema.encode(clip)
-                    begins(None)
-                    writer.write(record)
-                    begins(number)
-                    rows.append((offset, len(record), clip.seconds, clip.has_audio, clip.label))
-                    videos.append(number)
-                    offset += len(record) + index.FRAME_OVERHEAD
-            except RejectedError as error:
-                rejects.append((video.source, str(error)))
-        begins(len(unit.videos))
-    shard = layout.shard_path(unit.folder, unit.split, unit.shard, unit.num_shards)
-    tf.io.gfile.rename(temporary, shard, overwrite=True)
-    report = json.dumps({"rows": rows, "videos": videos, "rejects": rejects}).encode()
-    files.write_whole(files.report_path(unit.folder, unit.split, unit.shard), report, unit.folder, unit.split)
+    with files.temporary(unit.folder, unit.split) as unfinished:
+        with tf.io.TFRecordWriter(unfinished) as writer:
+            for number, video in enumerate(unit.videos):
+                begins(number)
+                try:
+                    if number in skip:
+                        raise RejectedError(skip[number])
+                    for clip in _clips(unit, video, cutter, alive):
+                        record = _encode(clip)
+                        begins(None)
+                        writer.write(record)
+                        begins(number)
+                        rows.append((offset, len(record), clip.seconds, clip.has_audio, clip.label))
+                        videos.append(number)
+                        offset += len(record) + index.FRAME_OVERHEAD
+                except RejectedError as error:
+                    rejects.append((video.source, str(error)))
+            begins(len(unit.videos))
+        num_bytes = lookup.size(unfinished)
+        if num_bytes != offset:
+            raise OSError(errno.EIO, f"{offset} bytes were written for {unit.path}, but {num_bytes} are there")
+        files.rename(unfinished, unit.path)
+    data = json.dumps({"rows": rows, "videos": videos, "rejects": rejects, "part": unit.part}).encode()
+    files.write_whole(report, data, unit.folder, unit.split)
+
+
+def _encode(clip: schema.Clip) -> bytes:
+    try:
+        return schema.encode(clip)
+    except ValueError as error:
+        raise RejectedError(f"a clip of it breaks the record contract ({error})") from error
 
 
 def _clips(unit: Unit, video: Video, cutter: Cutter, alive: Callable[[], None]) -> Iterator[schema.Clip]:
     try:
         yield from cutter(unit, video, alive)
-    except RejectedError:
+    except (RejectedError, UserError, MemoryError):
         raise
     except Exception as error:
+        if _is_of_the_machine(error):
+            raise storage.StorageError(
+                f"{video.path(unit.root)}: {storage.words(error)}. The fault is not the file's, and it has not been "
+                "rejected: give the same command again when the machine or its storage is well"
+            ) from error
         # Files come in more states than anyone foresees. One of a million must not end a run of days, and its reason
         # in the rejects says what happened.
         raise RejectedError(f"unforeseen error ({type(error).__name__}: {error})") from error
 
 
+def _is_of_the_machine(error: Exception) -> bool:
+    """Whether an error says nothing of the file: storage that does not answer, too many open files, no memory."""
+    if storage.may_pass(error) or isinstance(error, tf.errors.ResourceExhaustedError):
+        return True
+    return isinstance(error, OSError) and not isinstance(error, av.FFmpegError)
+
+
 def finished(folder: str, plan: Plan) -> set[int]:
-    """Numbers of the shards that are there with their reports."""
-    shards = range(plan.num_shards)
-    reports = set(tf.io.gfile.listdir(files.build_folder(folder, plan.split)))
-    present = set(tf.io.gfile.listdir(folder))
+    """Numbers of the shards that are there with their reports, at the top or waiting to be put there."""
+    present = files.shard_names(folder, plan.split)
+    built = set(files.names(files.build_folder(folder, plan.split)))
+
+    def is_in(path: str) -> bool:
+        return path.rpartition("/")[2] in built
+
     return {
         shard
-        for shard in shards
-        if os.path.basename(files.report_path(folder, plan.split, shard)) in reports
-        and os.path.basename(layout.shard_path(folder, plan.split, shard, plan.num_shards)) in present
+        for shard in range(plan.num_shards)
+        if is_in(files.report_path(folder, plan.split, shard))
+        and (shard in present or is_in(files.staged_path(folder, plan.split, shard)))
     }
 
 
-def read_report(folder: str, split: str, shard: int) -> Report:
+def read_report(folder: str, plan: Plan, shard: int) -> Report:
     """Reads what became of a unit.
 
     Raises:
-      PlanError: where the report is damaged, or an older version of this program wrote it.
+      PlanError: where the report is damaged, of another list of videos, or of an older version of this program.
     """
-    path = files.report_path(folder, split, shard)
+    path = files.report_path(folder, plan.split, shard)
     try:
-        with tf.io.gfile.GFile(path, "rb") as file:
-            report = json.loads(file.read())
+        report = json.loads(files.read(path))
+        if report.get("part", "") not in ("", plan.part_of(shard).listing):
+            raise ValueError("of another list of videos")
         rejects = [tuple(reject) for reject in report["rejects"]]
         return Report([tuple(row) for row in report["rows"]], report["videos"], rejects)
     except (ValueError, KeyError, TypeError) as error:

@@ -15,10 +15,12 @@ import tensorflow_datasets as tfds
 from av.video.reformatter import VideoReformatter
 
 from cmav.data import schema
-from data_prep import plan, shards
+from data_prep import shards
 from data_prep.clips import ClipOptions
+from data_prep.dealing import auto_shards
 from data_prep.manifest import Manifest, ManifestError, Video
 from data_prep.media import RejectedError
+from data_prep.plan_files import Unit
 from data_prep.video_track import resized
 
 PREFIX = "tfds:"
@@ -70,7 +72,7 @@ def read(dataset: str, data_dir: str | None, split: str | None, num_shards: int)
             )
             for number, label in enumerate(labels)
         ]
-        splits[name] = _in_runs(videos, num_shards or plan.auto_shards(len(videos)))
+        splits[name] = _in_runs(videos, num_shards or auto_shards(len(videos)))
     note = (
         f"{dataset} ({video_key}): no sound; taken to have {FRAME_RATE} frames per second, of which TFDS says nothing"
     )
@@ -78,7 +80,7 @@ def read(dataset: str, data_dir: str | None, split: str | None, num_shards: int)
 
 
 def build(
-    unit: plan.Unit,
+    unit: Unit,
     *,
     alive: Callable[[], None] = lambda: None,
     begins: Callable[[int], None] = lambda video: None,
@@ -91,7 +93,7 @@ def build(
     examples = _examples(builder, f"{unit.split}[{numbers[0]}:{numbers[-1] + 1}]", video_key)
     numbered = zip(itertools.count(numbers[0]), examples, strict=False)
 
-    def cutter(unit: plan.Unit, video: Video, alive: Callable[[], None]) -> Iterator[schema.Clip]:
+    def cutter(unit: Unit, video: Video, alive: Callable[[], None]) -> Iterator[schema.Clip]:
         for number, example in numbered:
             alive()
             if number == _number(video):  # those before it were skipped

@@ -16,7 +16,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from cmav.data import index, schema
-from data_prep import build_tfrecords, shards
+from data_prep import build_tfrecords, files, shards
 from tests.data_prep.sample_videos import Sound, flashes_at, numbered, steady_times, write_video
 from tests.data_prep.sample_work import run_here
 
@@ -121,7 +121,7 @@ def test_killed_it_continues_and_ends_with_the_same_bytes(videos, built, tmp_pat
     process.wait()
     finished = {path: path.stat().st_mtime_ns for path in out.glob("build/train/shard-*.json")}
     assert 1 <= len(finished) < 4 and not (out / "index-train.npy").exists()
-    (out / "build/train/0123456789abcdef.tmp").write_bytes(b"what a kill leaves")
+    (out / f"build/train/{files._machine()}-{process.pid}-0.tmp").write_bytes(b"what a kill leaves")
     assert build(videos, out) == 0
     assert all(path.stat().st_mtime_ns == then for path, then in finished.items())
     assert contents(out) == contents(built)

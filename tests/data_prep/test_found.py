@@ -12,17 +12,17 @@ def find(folder, *listed):
 
 
 def sources(listed):
-    return [(video.source, video.name, video.num_bytes) for video in listed.splits["videos"]]
+    return [(video.source, video.name) for video in listed.splits["videos"]]
 
 
 def test_by_path_by_name_by_stem_or_not(tmp_path):
     touch(tmp_path, "run/a.avi", "deep/er/b.avi", "mp4/c.mp4", "mp4/c.txt", "notes/d.txt")
     listed = find(tmp_path, "run/a.avi", "swim/b.avi", "swim/c.avi", "swim/d.avi")
     assert sources(listed) == [
-        ("run/a.avi", "a", 1),
-        ("deep/er/b.avi", "b", 1),
-        ("mp4/c.mp4", "c", 1),
-        ("swim/d.avi", "d", -1),
+        ("run/a.avi", "a"),
+        ("deep/er/b.avi", "b"),
+        ("mp4/c.mp4", "c"),
+        ("swim/d.avi", "d"),
     ]
     assert {video.splits for video in listed.splits["videos"]} == {("test1",)}
     assert listed.root == str(tmp_path) and listed.classes == ("run", "swim") and not listed.sound_only
@@ -31,12 +31,12 @@ def test_by_path_by_name_by_stem_or_not(tmp_path):
 
 def test_the_listed_path_comes_before_other_copies(tmp_path):
     touch(tmp_path, "run/a.avi", "copy/a.avi", "mp4/a.mp4")
-    assert sources(find(tmp_path, "run/a.avi")) == [("run/a.avi", "a", 1)]
+    assert sources(find(tmp_path, "run/a.avi")) == [("run/a.avi", "a")]
 
 
 def test_the_name_comes_before_the_stem(tmp_path):
     touch(tmp_path, "x/a.mp4", "y/a.avi")
-    assert sources(find(tmp_path, "run/a.avi")) == [("y/a.avi", "a", 1)]
+    assert sources(find(tmp_path, "run/a.avi")) == [("y/a.avi", "a")]
 
 
 @pytest.mark.parametrize("copies", [("x/a.avi", "y/a.avi"), ("x/a.mp4", "y/a.webm")])

@@ -15,15 +15,17 @@ VIDEOS = [
 
 
 def test_records_and_missing_videos():
-    """Three clips of a, one of c, one of d."""
-    a, _, c, d, _ = VIDEOS
-    splits = {split.name: split for split in official.collect(VIDEOS, [a, d, a, c, a])}
+    """Two shards, with two clips of a and one of c; with one of d."""
+    collector = official.Collector(["test1", "test2", "test3", "train1", "train2"])
+    collector.add(VIDEOS[:3], [0, 0, 2])
+    collector.add(VIDEOS[3:], [0])
+    splits = {split.name: split for split in collector.splits()}
     assert list(splits) == ["test1", "test2", "test3", "train1", "train2"]
-    assert (splits["test1"].num_listed, splits["test1"].records, splits["test1"].missing) == (1, [0, 2, 4], [])
-    assert (splits["train1"].num_listed, splits["train1"].records, splits["train1"].missing) == (2, [3], ["x/b.avi"])
+    assert (splits["test1"].num_listed, splits["test1"].records, splits["test1"].missing) == (1, [0, 1], [])
+    assert (splits["train1"].num_listed, splits["train1"].records, splits["train1"].missing) == (2, [2], ["x/b.avi"])
     assert (splits["test3"].num_listed, splits["test3"].records, splits["test3"].missing) == (1, [], ["x/e.avi"])
     written = json.loads(official.to_json(list(splits.values())))
-    assert written["train1"] == {"listed": 2, "records": [3]} and list(written) == list(splits)
+    assert written["train1"] == {"listed": 2, "records": [2]} and list(written) == list(splits)
 
 
 def test_in_words():
@@ -36,4 +38,6 @@ def test_in_words():
 
 
 def test_no_official_splits():
-    assert official.collect([VIDEOS[3]], [VIDEOS[3]]) == []
+    collector = official.Collector([])
+    collector.add([VIDEOS[3]], [0])
+    assert collector.splits() == []
