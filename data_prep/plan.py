@@ -77,6 +77,7 @@ def settle(
         official=tuple(sorted({*planned.official, *official_splits(videos)})),
         listing=keys.digest(found if before is None else np.concatenate([before.keys(), found])),
         parts=(*planned.parts, part),
+        root=manifest.root,
     )
     plan_files.write(grown, found, shards)
     settled = load(folder, split)
