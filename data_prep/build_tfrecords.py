@@ -101,7 +101,12 @@ def _parser() -> argparse.ArgumentParser:
         help="go on where videos are gone that were there when the split was planned; without it that is an error",
     )
     add("--runner", choices=("local", "beam"), default="local", help="beam: on Apache Beam (pip install 'cmav[beam]')")
-    add("--beam_args", default="", metavar="ARGS", help='for example "--runner=FlinkRunner --flink_master=host:8081"')
+    add(
+        "--beam_args",
+        default="",
+        metavar="ARGS",
+        help='with "=" before them: --beam_args="--runner=FlinkRunner --flink_master=host:8081"',
+    )
     add("--verify", action="store_true", help="re-read the dataset and check every record; alone, only --out is needed")
     return parser
 
