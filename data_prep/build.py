@@ -17,6 +17,7 @@ from data_prep import (
     files,
     finish,
     manifest,
+    overlap,
     plan,
     plan_files,
     shards,
@@ -25,6 +26,7 @@ from data_prep import (
     workers,
 )
 from data_prep.clips import ClipOptions
+from data_prep.held_out import hold_out
 
 
 def run(args: argparse.Namespace) -> int:
@@ -53,11 +55,20 @@ def _build(args: argparse.Namespace, folder: str) -> bool:
     )
     for split in listed.splits:  # all, before the work of hours begins
         plan.check_split_name(split)
+    if len(listed.splits) > 1 and not args.allow_overlap:
+        overlap.check({split: overlap.real_parts(videos, listed.root) for split, videos in listed.splits.items()})
     tf.io.gfile.makedirs(folder)
     unfinished = []
     for split in listed.splits:
         settled = plan.settle(
-            folder, listed, split, options, args.shards, skip_gone=args.skip_gone, num_workers=args.workers
+            folder,
+            listed,
+            split,
+            options,
+            args.shards,
+            skip_gone=args.skip_gone,
+            num_workers=args.workers,
+            allow_overlap=args.allow_overlap,
         )
         _do_units(args, settled, folder, listed.root, work)
         missing = sorted(set(range(settled.num_shards)) - shards.finished(folder, settled))
@@ -74,7 +85,8 @@ def _build(args: argparse.Namespace, folder: str) -> bool:
 def _listed(args: argparse.Namespace) -> tuple[manifest.Manifest, Callable[..., None]]:
     """What is to be built, and the function that does a unit of that work."""
     if not args.dataset:
-        return manifest.read(args.videos, args.split), shards.build
+        listed = manifest.read(args.videos, args.split)
+        return hold_out(listed, args.validation_share) if args.validation_share else listed, shards.build
     if args.dataset.startswith(tfds_videos.PREFIX):
         return tfds_videos.read(args.dataset, args.videos, args.split, args.shards), tfds_videos.build
     return datasets.read(args.dataset, args.videos, args.lists, args.split), shards.build

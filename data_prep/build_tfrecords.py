@@ -6,9 +6,11 @@
 --videos is a folder, which is walked to its depth, or a CSV file with columns
   path            absolute, or relative to the CSV file's folder
   start, end      optional, seconds: the part of the video to use
-  label           optional, a number or a name
+  label           optional: numbers from 0 in all rows, or names in all
   split           optional: train, validation, test, ...; each is built
   splits          optional: official splits, separated by ;
+--validation_share 0.1 builds train and validation from one folder or CSV. The
+same moments of a video may not be in two splits.
 Each video is cut into clips of --clip_seconds; the remainder is dropped. For
 labelled sets, --clip_seconds 0 keeps videos whole. What could not be used is
 listed with the reason in OUT/rejects.csv.
@@ -77,6 +79,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="what to build, or to verify; default: each split that the CSV lists, else train; with --dataset, videos",
     )
+    add(
+        "--validation_share",
+        type=float,
+        metavar="X",
+        help="build train and validation, with this share of the videos held out: by their names, so that none changes "
+        "sides when others are added",
+    )
+    add("--allow_overlap", action="store_true", help="let the same moments of a video be in several splits")
     add("--clip_seconds", type=_number, help="default 10, and 0 with --dataset; 0 keeps videos whole")
     add("--size", type=int, default=256, help="width and height of the pictures in pixels; default 256")
     add("--frame_rate", type=_number, default=Fraction(30000, 1001), help="pictures per second; default 30000/1001")
@@ -101,7 +111,12 @@ def _parser() -> argparse.ArgumentParser:
         help="go on where videos are gone that were there when the split was planned; without it that is an error",
     )
     add("--runner", choices=("local", "beam"), default="local", help="beam: on Apache Beam (pip install 'cmav[beam]')")
-    add("--beam_args", default="", metavar="ARGS", help='for example "--runner=FlinkRunner --flink_master=host:8081"')
+    add(
+        "--beam_args",
+        default="",
+        metavar="ARGS",
+        help='with "=" before them: --beam_args="--runner=FlinkRunner --flink_master=host:8081"',
+    )
     add("--verify", action="store_true", help="re-read the dataset and check every record; alone, only --out is needed")
     return parser
 
@@ -114,6 +129,11 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         parser.error("--lists is for --dataset with one of the sets that have lists: see --help")
     if of_tfds and args.runner == "beam":
         parser.error("--dataset tfds:... is built on one machine, or with --shard_range on several; not on Beam")
+    if args.validation_share is not None:
+        if not 0 < args.validation_share < 1:
+            parser.error(f"--validation_share must be above 0 and below 1, not {args.validation_share:g}")
+        if args.dataset or args.split or not args.videos:
+            parser.error("--validation_share divides the videos of --videos; not with --dataset or --split")
     if args.clip_seconds is None:
         args.clip_seconds = Fraction(0 if args.dataset else 10)
     for key, least, most in (

@@ -5,9 +5,10 @@ import hashlib
 import os
 from collections.abc import Sequence
 
-from data_prep.manifest import Manifest, ManifestError, Video
+from data_prep.manifest import DEFAULT_SPLIT, Manifest, ManifestError
+from data_prep.videos import Videos
 
-TRAIN, VALIDATION = "train", "validation"
+TRAIN, VALIDATION = DEFAULT_SPLIT, "validation"
 
 
 def hold_out(listed: Manifest, share: float) -> Manifest:
@@ -22,12 +23,18 @@ def hold_out(listed: Manifest, share: float) -> Manifest:
       share: of the files to hold out, above 0 and below 1.
 
     Raises:
-      ManifestError: where one of the two would be empty.
+      ManifestError: where one of the two would be empty, or the list has splits of its own.
     """
-    (videos,) = listed.splits.values()
-    sides: dict[str, list[Video]] = {TRAIN: [], VALIDATION: []}
-    for video in videos:
-        sides[VALIDATION if is_held_out(video.source, share) else TRAIN].append(video)
+    if set(listed.splits) != {TRAIN}:
+        raise ManifestError(
+            f"--validation_share divides videos that are in no split yet, but the list has {', '.join(listed.splits)}: "
+            "leave out the column `split`, or the flag"
+        )
+    videos = Videos(listed.splits[TRAIN])
+    places: dict[str, list[int]] = {TRAIN: [], VALIDATION: []}
+    for place, video in enumerate(videos):
+        places[VALIDATION if is_held_out(video.source, share) else TRAIN].append(place)
+    sides = {name: videos.take(side) for name, side in places.items()}
     files = {name: len({video.source for video in side}) for name, side in sides.items()}
     for name, count in files.items():
         if not count:

@@ -3,7 +3,6 @@
 Labelled data sets are listed in their own forms: see `datasets.py`, which gives the same `Manifest`.
 """
 
-import bisect
 import csv
 import dataclasses
 import functools
@@ -13,13 +12,13 @@ import mimetypes
 import os
 import posixpath
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import tensorflow as tf
 
-from cmav.data import schema
 from cmav.data.storage import patiently
 from cmav.errors import UserError
+from data_prep import labels
 from data_prep.videos import Video, Videos, named, stem
 
 DEFAULT_SPLIT = "train"
@@ -89,8 +88,8 @@ def read_csv(path: str, split: str | None) -> Manifest:
     """Reads a CSV file with a header line and a row for each video, or part of one.
 
     Columns, in any order: `path` (absolute, or relative to the CSV's folder); optionally `start` and `end` (seconds),
-    `label` (a number, or a name: names are numbered in sorted order over the whole file), `split` (the split to build
-    it into) and `splits` (official splits it belongs to, separated by ";": each can be opened by its name once the
+    `label` (a number from 0, or a name, and then all are: names are numbered in sorted order over the whole file; empty or
+    -1: none), `split` (the split to build it into) and `splits` (official splits it belongs to, separated by ";": each can be opened by its name once the
     split that holds it is built). Others are not used.
 
     Raises:
@@ -104,7 +103,7 @@ def read_csv(path: str, split: str | None) -> Manifest:
             f"{', '.join(COLUMNS)})"
         )
     # Twice through the file: of millions of rows, only the videos are kept.
-    classes = _class_list({row.text("label") for row in _rows(path, columns)}) if "label" in columns else ()
+    classes, notes = _classes(path, columns) if "label" in columns else ((), ())
     videos, split_of_rows = Videos(), []
     for row in _rows(path, columns):
         videos.append(row.video(classes))
@@ -119,7 +118,8 @@ def read_csv(path: str, split: str | None) -> Manifest:
     by_split = {name: videos.take(places[name]) for name in ([split] if split else sorted(places))}
     root = path.rpartition("/")[0] if "://" in path else os.path.dirname(os.path.abspath(path))
     unused = [name for name in columns if name not in COLUMNS]
-    notes = (f"{path}: columns that are not used: {', '.join(unused)}",) if unused else ()
+    if unused:
+        notes = (*notes, f"{path}: columns that are not used: {', '.join(unused)}")
     return Manifest(root, by_split, classes, notes)
 
 
@@ -221,22 +221,22 @@ class _Row:
             name=stem(source),
             start=start,
             end=end,
-            label=_class_number(label, classes),
+            label=labels.class_number(label, classes),
             label_name=label,
             splits=tuple(name.strip() for name in self.text("splits").split(SPLITS_SEPARATOR) if name.strip()),
         )
 
 
-def _class_list(labels: Iterable[str]) -> tuple[str, ...]:
-    """Names of the classes, sorted; empty where all labels are numbers."""
-    names = {label for label in labels if label}
-    return () if all(name.isdecimal() for name in names) else tuple(sorted(names))
-
-
-def _class_number(label: str, classes: Sequence[str]) -> int:
-    if not label:
-        return schema.NO_LABEL
-    return bisect.bisect_left(classes, label) if classes else int(label)
+def _classes(path: str, columns: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the classes, and what should be told of them."""
+    listed = {row.text("label") for row in _rows(path, columns)}
+    try:
+        classes = labels.class_list(listed)
+    except labels.LabelError as error:
+        where = next(row.where for row in _rows(path, columns) if row.text("label") == error.label)
+        raise ManifestError(f"{where}: {error}") from error
+    note = labels.sparseness(listed, classes)
+    return classes, (f"{path}: {note}",) if note else ()
 
 
 def absolute(folder: str) -> str:

@@ -1,13 +1,13 @@
 """The same moments of a video in two splits: what is measured on one would have been trained on in the other."""
 
 import collections
-import concurrent.futures
 import functools
 import math
 import os
 from collections.abc import Iterable, Mapping
 
 from cmav.errors import UserError
+from data_prep.videos import Video
 
 MAX_NAMED = 3  # files in the error
 
@@ -45,17 +45,14 @@ def check(splits: Mapping[str, Iterable[Part]]) -> None:
         )
 
 
-def real_parts(sources: Iterable[tuple[str, float, float | None]], root: str) -> list[Part]:
-    """The parts of listed sources by where their files really are: behind links, and wherever they were listed from.
+def real_parts(videos: Iterable[Video], root: str) -> list[Part]:
+    """The parts of files that videos are, by where the files really are: behind links, wherever they are listed from.
 
     Args:
-      sources: (path as listed, start, end) of each video.
+      videos: as listed.
       root: the folder that relative paths start from; local or remote.
     """
-    sources = list(sources)
-    with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        paths = pool.map(functools.partial(_real_path, root), (source for source, _, _ in sources), chunksize=1024)
-        return [(path, start, end) for path, (_, start, end) in zip(paths, sources, strict=True)]
+    return [(_real_path(root, video.source), video.start, video.end) for video in videos]
 
 
 def _real_path(root: str, source: str) -> str:

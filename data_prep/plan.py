@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from data_prep import dealing, files, keys, lookup, plan_files
+from data_prep import dealing, files, keys, lookup, overlap, plan_files
 from data_prep.clips import ClipOptions
 from data_prep.dealing import auto_shards as auto_shards
 from data_prep.manifest import Manifest
@@ -30,6 +30,7 @@ def settle(
     *,
     skip_gone: bool = False,
     num_workers: int = 1,
+    allow_overlap: bool = False,
 ) -> Plan:
     """Returns the plan of a split: the one that the folder holds where the list is the same, else a new or grown one.
 
@@ -41,8 +42,10 @@ def settle(
       num_shards: 0 chooses by what the videos will come to.
       skip_gone: keep videos in the plan that are no longer listed.
       num_workers: processes that read the headers of long videos.
+      allow_overlap: the same moments of a video may be in several splits.
 
     Raises:
+      OverlapError: where new videos are in a split that the folder holds and the manifest does not list.
       PlanError: where the folder holds the split, or a part of it, with other options, or from a list that had videos
         which are gone or were labelled otherwise.
       StorageError: where storage does not answer.
@@ -63,6 +66,8 @@ def settle(
         videos, found = videos.take(new.tolist()), found[new]
     _check_same_form(options, others)
     _check_official_splits(manifest, split, others)
+    if not allow_overlap:
+        _check_overlap(manifest, split, videos, others)
     classes = _one_class_list(manifest, videos, split, others if before is None else [before, *others])
     _unique_names(videos, split, others if before is None else [before, *others])
     lookup.complete(videos, manifest.root)
@@ -77,6 +82,7 @@ def settle(
         official=tuple(sorted({*planned.official, *official_splits(videos)})),
         listing=keys.digest(found if before is None else np.concatenate([before.keys(), found])),
         parts=(*planned.parts, part),
+        root=manifest.root,
     )
     plan_files.write(grown, found, shards)
     settled = load(folder, split)
@@ -95,6 +101,15 @@ def check_split_name(split: str) -> None:
             f"a split cannot be called {split!r}: use letters, digits, - and _, such as train, validation or test"
             ' (TFDS keeps "all" for itself)'
         )
+
+
+def _check_overlap(manifest: Manifest, split: str, videos: Videos, others: list[Plan]) -> None:
+    """Against the splits that other commands built. Those of the manifest are compared before all work."""
+    ours = None
+    for other in others:
+        if other.split not in manifest.splits:
+            ours = ours or overlap.real_parts(videos, manifest.root)
+            overlap.check({split: ours, other.split: overlap.real_parts(other.videos(), other.root or manifest.root)})
 
 
 def _check_same_form(options: ClipOptions, others: list[Plan]) -> None:

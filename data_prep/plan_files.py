@@ -108,6 +108,7 @@ class Plan:
 
     Attributes:
       folder: the dataset folder.
+      root: the folder that relative paths started from when it was planned or last grew; empty: not known.
       classes: names of the classes by number, empty where labels are numbers.
       is_labelled: whether any video has a label.
       official: names of the official splits that any video belongs to.
@@ -122,6 +123,7 @@ class Plan:
     official: tuple[str, ...]
     listing: str
     parts: tuple[Part, ...]
+    root: str = dataclasses.field(default="", compare=False)
 
     @property
     def num_shards(self) -> int:
@@ -182,7 +184,9 @@ def load(folder: str, split: str) -> Plan:
             raise PlanError(f"{path} is of form {head['version']}, which a newer cmav has written; use that one")
         parts = tuple(Part(part["listing"], part["num_videos"], tuple(part["counts"])) for part in head["parts"])
         classes, official = tuple(head["classes"]), tuple(head["official"])
-        return Plan(folder, split, options, classes, head["is_labelled"], official, head["listing"], parts)
+        return Plan(
+            folder, split, options, classes, head["is_labelled"], official, head["listing"], parts, head["root"]
+        )
     except tf.errors.NotFoundError as error:
         raise PlanError(f"{folder} holds no plan of a split {split!r}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -193,6 +197,13 @@ def planned_splits(folder: str) -> list[str]:
     """Names of the splits of a dataset folder that have a plan, sorted."""
     build = tf.io.gfile.join(folder, "build")
     return [name for name in files.names(build) if tf.io.gfile.exists(files.plan_path(folder, name))]
+
+
+def planned_sources(folder: str) -> Iterator[tuple[str, str, Iterator[tuple[str, float, float | None]]]]:
+    """Yields each planned split of a folder, its root, and (source, start, end) of its videos."""
+    for split in planned_splits(folder):
+        plan = load(folder, split)
+        yield split, plan.root, ((video.source, video.start, video.end) for video in plan.videos())
 
 
 def write(plan: Plan, found: np.ndarray, shards: Sequence[Sequence[Video]]) -> None:
@@ -220,6 +231,7 @@ def write(plan: Plan, found: np.ndarray, shards: Sequence[Sequence[Video]]) -> N
         "is_labelled": plan.is_labelled,
         "official": plan.official,
         "listing": plan.listing,
+        "root": plan.root,
         "parts": [dataclasses.asdict(part) for part in plan.parts],
     }
     files.write_whole(files.plan_path(folder, split), json.dumps(head).encode() + b"\n", folder, split)

@@ -100,4 +100,4 @@ def dcase2013(videos: str, lists: str | None, split: str) -> Manifest:
         for name in ("train", "test")
     )
     splits = {split: manifest.named(listed)}
-    return manifest.with_sizes(Manifest(root, splits, DCASE2013_CLASSES, notes, sound_only=True))
+    return Manifest(root, splits, DCASE2013_CLASSES, notes, sound_only=True)

@@ -171,7 +171,7 @@ class SplitIndex:
 
         try:
             data, footer = storage.patiently(read, path)
-        except tf.errors.OutOfRangeError as error:  # of seeking past the end
+        except (tf.errors.OutOfRangeError, tf.errors.InvalidArgumentError) as error:  # of seeking to where nothing is
             raise DamagedRecordError(f"{where}: {error.message}") from error
         except tf.errors.NotFoundError as error:
             raise self._lacks({int(row["shard"])}) from error

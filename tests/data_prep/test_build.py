@@ -4,6 +4,7 @@ import csv
 import itertools
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -60,7 +61,9 @@ def build(videos, out, *flags) -> int:
 
 
 def contents(folder) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    """All files, but for where the videos lay when they were planned."""
+    found = {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {name: re.sub(rb'"root": "[^"]*"', b"", data) for name, data in found.items()}
 
 
 def rejects_of(folder) -> list[list[str]]:

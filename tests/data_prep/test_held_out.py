@@ -1,7 +1,8 @@
 import pytest
 
 from data_prep.held_out import hold_out, is_held_out
-from data_prep.manifest import Manifest, ManifestError, Video
+from data_prep.manifest import Manifest, ManifestError
+from data_prep.videos import Video
 
 
 def manifest(sources):
@@ -46,3 +47,8 @@ def test_all_parts_of_a_file_are_on_one_side():
 def test_no_side_is_empty_without_a_word():
     with pytest.raises(ManifestError, match="of 1 videos none falls into"):
         hold_out(manifest(["a.mp4"]), 0.1)
+
+
+def test_videos_that_are_in_splits_are_not_divided():
+    with pytest.raises(ManifestError, match="leave out the column `split`"):
+        hold_out(Manifest("/videos", {"train": [], "test": []}), 0.1)

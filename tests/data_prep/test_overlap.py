@@ -3,6 +3,7 @@ import os
 import pytest
 
 from data_prep import overlap
+from data_prep.videos import Video
 
 
 @pytest.mark.parametrize(
@@ -52,8 +53,8 @@ def test_a_file_is_the_same_behind_links_and_other_roots(tmp_path):
         ("b.mp4", tmp_path),
         (str(tmp_path / "linked" / "a.mp4"), tmp_path / "elsewhere"),
     ]:
-        assert overlap.real_parts([(source, 1.0, None)], str(root)) == [(real, 1.0, None)]
-    assert overlap.real_parts([("a.mp4", 0, None), ("gs://c/a.mp4", 0, 1)], "gs://b/videos") == [
+        assert overlap.real_parts([Video(source, "a", start=1.0)], str(root)) == [(real, 1.0, None)]
+    assert overlap.real_parts([Video("a.mp4", "a"), Video("gs://c/a.mp4", "c", end=1.0)], "gs://b/videos") == [
         ("gs://b/videos/a.mp4", 0, None),
         ("gs://c/a.mp4", 0, 1),
     ]

@@ -12,7 +12,7 @@ from fractions import Fraction
 import pytest
 
 from cmav.data import storage
-from data_prep import files, plan
+from data_prep import files, plan, plan_files
 from data_prep.clips import ClipOptions
 from data_prep.manifest import Manifest, Video
 from data_prep.plan import PlanError
@@ -269,3 +269,13 @@ def test_a_plan_of_a_newer_form_is_left_alone(tmp_path):
     path.write_text(path.read_text().replace('"version": 2', '"version": 3'))
     with pytest.raises(PlanError, match="a newer cmav"):
         settle(tmp_path)
+
+
+def test_the_sources_of_all_splits(tmp_path):
+    settle(tmp_path, VIDEOS[:2])
+    settle(tmp_path, [Video("w.mp4", "w", 1.5, 3.0, num_bytes=1)], split="test")
+    sources = [(split, root, list(videos)) for split, root, videos in plan_files.planned_sources(str(tmp_path))]
+    assert sources == [
+        ("test", "/videos", [("w.mp4", 1.5, 3.0)]),
+        ("train", "/videos", [("v0.mp4", 0.0, None), ("v1.mp4", 0.0, None)]),
+    ]
