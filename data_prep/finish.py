@@ -80,9 +80,7 @@ def finish(folder: str, plan: Plan) -> Summary:
     if plan.is_labelled and plan.classes:
         names = "".join(f"{name}\n" for name in plan.classes)
         files.write_whole(layout.classes_path(folder), names.encode(), folder, plan.split)
-    buffer = io.BytesIO()
-    np.save(buffer, rows)
-    files.write_whole(layout.index_path(folder, plan.split), buffer.getvalue(), folder, plan.split)
+    files.write_whole(layout.index_path(folder, plan.split), index.encode_index(rows), folder, plan.split)
     _write_common(folder, plan)
     return Summary(
         num_videos=plan.num_videos,

@@ -88,9 +88,8 @@ def read_csv(path: str, split: str | None) -> Manifest:
     """Reads a CSV file with a header line and a row for each video, or part of one.
 
     Columns, in any order: `path` (absolute, or relative to the CSV's folder); optionally `start` and `end` (seconds),
-    `label` (a number from 0, or a name, and then all are: names are numbered in sorted order over the whole file; empty or
-    -1: none), `split` (the split to build it into) and `splits` (official splits it belongs to, separated by ";": each can be opened by its name once the
-    split that holds it is built). Others are not used.
+    `label` (see `labels.class_list`), `split` (the split to build it into) and `splits` (official splits it belongs to,
+    separated by ";": each can be opened by its name once the split that holds it is built). Others are not used.
 
     Raises:
       ManifestError: where a column or a value is wrong; names the row.

@@ -11,7 +11,8 @@
 | `has_audio` | bool    | as in the record                                                |
 | `label`     | int32   | as in the record                                                |
 
-The last three let a task choose the records that it can use without reading any. An official split is read through the
+Behind the array stands a checksum of all before it, which NumPy does not read: `CRC-32C ` and the number, 4 bytes,
+little-endian. Older builds have none. The last three columns let a task choose the records that it can use without reading any. An official split is read through the
 index of the physical split that holds it (see `layout.py`).
 """
 
@@ -51,6 +52,8 @@ INDEX_DTYPE = np.dtype(
 # A TFRecord frame: length (8 bytes), checksum of the length (4), the record, checksum of the record (4).
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
+_MARK = b"CRC-32C "
+_CHECKSUM = struct.Struct("<8sI")  # behind the index's array
 FRAME_OVERHEAD = _HEADER.size + _FOOTER.size
 
 
@@ -214,12 +217,30 @@ class SplitIndex:
         return shard_path(self.folder, self.physical_split, int(row["shard"]), self.num_shards)
 
 
+def encode_index(rows: np.ndarray) -> bytes:
+    """What `index-<split>.npy` holds, of INDEX_DTYPE [num_records]."""
+    buffer = io.BytesIO()
+    np.save(buffer, rows)
+    return buffer.getvalue() + _checksum_of(buffer.getvalue())
+
+
+def _checksum_of(data: bytes) -> bytes:
+    return _CHECKSUM.pack(_MARK, google_crc32c.value(data))
+
+
 def _parse_index(path: str, data: bytes) -> np.ndarray:
     """Returns INDEX_DTYPE [num_records].
 
     Raises:
       DatasetError: where it is damaged, as far as it can be seen: there is no checksum.
     """
+    data, end = data[: -_CHECKSUM.size], data[-_CHECKSUM.size :]
+    if not end.startswith(_MARK):
+        data, end = data + end, b""
+    elif end != _checksum_of(data):
+        raise DatasetError(
+            f"{path} is damaged (its checksum does not hold); give the command that built the split again."
+        )
     file = io.BytesIO(data)
     try:
         rows = np.load(file, allow_pickle=False)

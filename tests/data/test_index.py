@@ -166,9 +166,8 @@ def test_every_flipped_bit_of_a_place_is_noticed(split, column):
             f"u{rows.dtype[column].itemsize}"
         )
         # A shard of another number is there, or is missing.
-        with pytest.raises(
-            (index.DamagedRecordError, index.DatasetError) if column == "shard" else index.DamagedRecordError
-        ):
+        expected = (index.DamagedRecordError, index.DatasetError) if column == "shard" else index.DamagedRecordError
+        with pytest.raises(expected):
             dataclasses.replace(split, rows=rows).read(2)
 
 
@@ -255,3 +254,17 @@ def test_names_of_classes(split):
         file.write("run\nswim fast\nfly\n")
     assert layout.load_classes(split.folder) == ("run", "swim fast", "fly")
     assert [split.label_name(label) for label in (1, 2, 5, -1)] == ["swim fast", "fly", "5", "-1"]
+
+
+def test_every_flipped_bit_of_an_index_that_was_built_is_refused(split):
+    path, whole = index.index_path(split.folder, split.split), index.encode_index(split.rows)
+    with open(path, "wb") as file:
+        file.write(whole)
+    np.testing.assert_array_equal(index.SplitIndex.load(split.folder, split.split).rows, split.rows)
+    np.testing.assert_array_equal(np.load(path), split.rows)
+    mark = len(whole) - 12
+    for place in range(0, len(whole), 3):
+        with open(path, "wb") as file:
+            file.write(whole[:place] + bytes([whole[place] ^ (1 << place % 8)]) + whole[place + 1 :])
+        with pytest.raises(index.DatasetError, match="checksum does not hold" if not mark <= place < mark + 8 else "damaged"):
+            index.SplitIndex.load(split.folder, split.split)

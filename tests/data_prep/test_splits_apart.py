@@ -71,7 +71,7 @@ def test_commands_one_after_the_other_are_compared(videos, tmp_path, capsys):
     assert build(listed(videos, "path\nv2.mp4\n"), tmp_path / "out", "--split", "validation") == 0
     # Grown by a video that the other split has.
     assert build(listed(videos, "path\nv2.mp4\nv1.mp4\n"), tmp_path / "out", "--split", "validation") == 1
-    assert "v1.mp4: all of it in 'validation' and all of it in 'train'" in capsys.readouterr().err
+    assert "v1.mp4: all of it in 'train' and all of it in 'validation'" in capsys.readouterr().err
     assert sources(tmp_path / "out", "validation") == {"v2.mp4"}
 
 
