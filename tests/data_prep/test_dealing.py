@@ -65,7 +65,7 @@ def test_hours_are_dealt_by_bytes(headers):
         group = list(group)
         assert group[0].start == 0 and group[-1].end is None
         assert [part.end for part in group[:-1]] == [part.start for part in group[1:]]
-        assert len(group) == (32 if int(name[1:]) < 512 else 1)
+        assert len(group) == (33 if int(name[1:]) < 512 else 1)
     assert headers[1] == [one.name for one in videos[:512]]
 
 
