@@ -103,6 +103,7 @@ def localize(
     from cmav import frozen  # It takes seconds, for which --help should not wait.
     from cmav.localization import known_boxes, localized_video
     from cmav.localization.sound_maps import Localizer
+    from cmav.models import maps
     from data_prep.media import RejectedError
 
     if method not in METHODS:
@@ -114,6 +115,8 @@ def localize(
     if boxes and not known.keys() & set(names.values()):
         logging.warning("--boxes=%s has none of these videos (such as %r)", boxes, next(iter(names.values())))
     network = frozen.load_avs(checkpoint, with_head=method == "cam")
+    if doubt := maps.doubt((method,), network.task.loss_config.alignment_weight):
+        logging.warning("--checkpoint=%s: %s.", checkpoint, doubt)
     size = size or round(network.task.data_config.crop_size * 256 / 224)
     localizer = Localizer(network, method, size=size, batch_size=batch_size, stride=stride)
     os.makedirs(out, exist_ok=True)

@@ -282,6 +282,21 @@ def test_loads_the_head_of_a_pretraining_run(runs, network):
     assert frozen.load_avs(runs[1], with_head=False).task.clip.seconds == 1.0
 
 
+@pytest.mark.parametrize(
+    ("weight", "method", "is_doubted"),
+    [(0.0, "similarity", True), (0.0, "attention", False), (0.5, "similarity", False)],
+)
+def test_maps_of_tokens_that_nothing_made_comparable_are_doubted(tmp_path, caplog, weight, method, is_doubted):
+    """By the config of the checkpoint's run."""
+    video = write_video(str(tmp_path / "v.mkv"), steady_times(RATE, 0.3), noisy(3), Sound(seconds=0.3), rate=RATE)
+    config = tiny_config.get_config()
+    config.loss.alignment_weight = weight
+    run = save_run(tmp_path / "run", config)
+    localize([video], run, str(tmp_path / "out"), method=method, size=SIZE)
+    said = [line for line in caplog.messages if "only the temporal alignment loss makes" in line]
+    assert [line.startswith(f"--checkpoint={run}: {method}") for line in said] == [True] * is_doubted
+
+
 @pytest.fixture
 def command(monkeypatch):
     """Runs the command line in this process; returns the exit status."""

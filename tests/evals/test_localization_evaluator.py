@@ -148,6 +148,7 @@ def test_numbers_are_those_of_each_records_maps_and_its_own_boxes(config, make, 
     evaluator = make(config)
     values = dict(evaluator.run(STATE))
     assert "1 in 'validation' that were cut" in caplog.text
+    assert "1 clip whose boxes are all damaged, left out: fake0008" in caplog.text
 
     truths = expected_truths(folder)
     names = ("pixel_ap", "ciou50", "auc", "source_recall", "distractor_recall", "told_from_silent", "false_alarm_rate")
