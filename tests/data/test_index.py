@@ -266,5 +266,7 @@ def test_every_flipped_bit_of_an_index_that_was_built_is_refused(split):
     for place in range(0, len(whole), 3):
         with open(path, "wb") as file:
             file.write(whole[:place] + bytes([whole[place] ^ (1 << place % 8)]) + whole[place + 1 :])
-        with pytest.raises(index.DatasetError, match="checksum does not hold" if not mark <= place < mark + 8 else "damaged"):
+        with pytest.raises(
+            index.DatasetError, match="checksum does not hold" if not mark <= place < mark + 8 else "damaged"
+        ):
             index.SplitIndex.load(split.folder, split.split)

@@ -22,7 +22,9 @@ VIDEOS = [Video(f"v{k}.mp4", f"v{k}", num_bytes=10) for k in range(40)]
 
 
 def settle(folder, videos=VIDEOS, split="train", options=OPTIONS, num_shards=0, classes=()):
-    return plan.settle(str(folder), Manifest("/videos", {split: videos}, classes), split, options, num_shards, allow_overlap=True)
+    return plan.settle(
+        str(folder), Manifest("/videos", {split: videos}, classes), split, options, num_shards, allow_overlap=True
+    )
 
 
 def test_every_video_is_in_one_shard(tmp_path):
