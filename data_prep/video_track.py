@@ -12,7 +12,7 @@ from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from data_prep.media import MAX_SECONDS, DamagedError, RejectedError, StreamReader, no_frame, video_stream
+from data_prep.media import MAX_SECONDS, DamagedError, StreamReader, no_frame, video_stream
 
 # Timestamps are rounded to the container's ticks (1 ms in Matroska), so a frame may claim to come that much too late.
 MAX_ROUNDING = Fraction(1, 2000)
