@@ -90,8 +90,8 @@ class Worker:
     def end(self) -> None:
         """Ends the process for good, whatever it does. May be called from another thread than the one that calls it."""
         self._ended = True
-        if self._process is not None:
-            self._process.kill()
+        if (process := self._process) is not None:
+            _kill(process)
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
@@ -123,11 +123,15 @@ class Worker:
 
     def _kill(self) -> None:
         process, self._process = self._process, None
-        process.kill()
-        multiprocessing.connection.wait([process.sentinel])
-        with _process_lock:
-            process.join()
+        _kill(process)
         self._pipe.close()
+
+
+def _kill(process: multiprocessing.process.BaseProcess) -> None:
+    process.kill()
+    multiprocessing.connection.wait([process.sentinel])
+    with _process_lock:
+        process.join()
 
 
 def _exit_words(code: int | None) -> str:

@@ -27,6 +27,7 @@ FORMATS = (
 )
 # A file of a kilobyte may claim pictures of a billion pixels, and a decoder would ask for the memory of several.
 MAX_PIXELS = 1 << 26  # of a picture: 8192 x 8192, twice those of 8K
+MIN_MEMORY = 8 * MAX_PIXELS  # bytes: a picture of this size, of four channels of 16 bits
 MAX_STREAMS = 1000  # of a file; each takes some memory
 # A day of pictures at 240 per second are 21 million. Thousands of frames can be packed into a kilobyte.
 MAX_FRAMES = 1 << 25  # of a stream
@@ -103,6 +104,7 @@ class StreamReader:
 
         Raises:
           DamagedError: where too many packets in a row do not decode, or the last ones do not.
+          MemoryError: where there is not enough for the next frame.
         """
         if since is not None and self._seek(since - SEEK_MARGIN):
             frames = self._decode()
@@ -180,6 +182,9 @@ class StreamReader:
                 break
             except _MEDIA_ERRORS as error:
                 self._file.check()
+                if isinstance(error, MemoryError):
+                    # Broken packets ask for absurd amounts too. Where there is none for a sound picture, it is short.
+                    bytearray(MIN_MEMORY)
                 broken, reason = broken + 1, words(error)
                 if broken > MAX_BROKEN_PACKETS:
                     raise DamagedError(reason) from error

@@ -85,7 +85,7 @@ def play(plays, *, send, alive):
 
 @pytest.fixture(scope="module")
 def worker():
-    worker = decoding.worker(max_silence=2.0, max_memory=1 << 30)
+    worker = decoding.worker(max_memory=1 << 30)
     yield worker
     worker.end()
 
@@ -106,6 +106,7 @@ def worker():
 def test_a_video_that_ends_its_process_is_lost_by_name(worker, plays, reason):
     """And each of its items comes once, although it was read twice."""
     found = []
+    worker.max_silence = 2.0 if "hang" in plays else 60.0  # on a busy machine even dying takes seconds
     with pytest.raises(RejectedError) as error:
         found.extend(decoding.read(worker, play, plays))
     assert found == [0, 1] and str(error.value) == reason

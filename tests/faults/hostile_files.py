@@ -120,7 +120,7 @@ def _bombs() -> dict[str, Maker]:
         "huge-picture.avi": _bytes(_avi(30_000, 30_000)),
         "widest-picture.avi": _bytes(_avi((1 << 31) - 1, 1)),
         "mjpeg-65500.avi": _bytes(_avi(65_500, 65_500)),
-        "png-bomb.mkv": _png_bomb,
+        "png-bomb.mov": _png_bomb,
         "gzip.mp4": _bytes(gzip.compress(zeros, mtime=0)),
         "zip.mp4": lambda path: _zip(path, zeros),
         "compressed-header.mov": _bytes(_compressed_header(zeros)),

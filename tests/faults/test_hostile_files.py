@@ -28,7 +28,7 @@ REASONS = {
     "header-only.mkv": "cannot be opened (it breaks off, or is damaged)",
     "zero-length.mp4": "cannot be opened",
     "huge-picture.avi": "none below 67,108,864 pixels",
-    "png-bomb.mkv": "memory",
+    "png-bomb.mov": "memory",
     "100000-tracks.mp4": "its header asks for more memory, or more streams",
     "sparse-100-gb.ts": "no packet in 512 MB",
     "sparse-100-gb.avi": "no packet in 512 MB",
