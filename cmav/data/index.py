@@ -12,8 +12,10 @@
 | `label`     | int32   | as in the record                                                |
 
 Behind the array stands a checksum of all before it, which NumPy does not read: `CRC-32C ` and the number, 4 bytes,
-little-endian. Older builds have none. The last three columns let a task choose the records that it can use without reading any. An official split is read through the
-index of the physical split that holds it (see `layout.py`).
+little-endian. Older builds have none.
+
+The last three columns let a task choose the records that it can use without reading any. An official split is read
+through the index of the physical split that holds it (see `layout.py`).
 """
 
 import dataclasses
