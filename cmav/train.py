@@ -8,7 +8,7 @@ import functools
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -28,6 +28,7 @@ from cmav.data.index import SplitIndex, list_splits
 from cmav.data.pipeline import make_loader
 from cmav.errors import UserError
 from cmav.evals.evaluators import Evaluator, ask, list_panels, make_evaluators
+from cmav.models.freezing import apply_in_training
 from cmav.optim import make_optimizer, make_schedule
 from cmav.phases import Phase, list_phases
 from cmav.progress import Progress
@@ -77,14 +78,20 @@ def create_state(
 
 
 def train_step(
-    state: TrainState, batch: Batch, *, task: Task, optimizer: optax.GradientTransformation, seed: int
+    state: TrainState,
+    batch: Batch,
+    *,
+    task: Task,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    frozen: Sequence[str] = (),
 ) -> tuple[TrainState, Metrics]:
-    """One optimizer step. Randomness on the device is a function of (seed, step)."""
+    """One optimizer step. Randomness on the device is a function of (seed, step); `frozen` as in `config.optim`."""
     dropout_key = jax.random.fold_in(jax.random.key(seed), state.step)
 
     def loss_fn(params):
         variables = {"params": params, **state.model_state}
-        outputs, changed = task.apply(variables, batch, train=True, dropout_key=dropout_key)
+        outputs, changed = apply_in_training(task, variables, batch, frozen=frozen, dropout_key=dropout_key)
         loss, metrics = task.loss(outputs, batch)
         return loss, (changed, metrics)
 
@@ -193,7 +200,14 @@ class Trainer:
         logging.info("steps %d to %d: %s", first_step, phase.last_step, dict(phase.settings))
         evaluators = self._evaluators(task)
         step_fn = jax.jit(
-            functools.partial(train_step, task=task, optimizer=self.optimizer, seed=config.seed), donate_argnums=0
+            functools.partial(
+                train_step,
+                task=task,
+                optimizer=self.optimizer,
+                seed=config.seed,
+                frozen=tuple(config.optim.frozen),
+            ),
+            donate_argnums=0,
         )
         pending: tuple[int, Any, dict] | None = None  # a step whose metrics are still on the devices
         batches = self._batches(phase, task, first_step)
