@@ -16,7 +16,7 @@ from etils import epath
 from ml_collections import ConfigDict
 from ml_collections.config_flags import config_path
 
-from cmav.checkpoint import Checkpoints
+from cmav.checkpoint import Checkpoints, list_whole
 from cmav.errors import UserError
 from cmav.trees import flatten, heads, is_under
 
@@ -52,7 +52,7 @@ def locate(checkpoint: str) -> tuple[str, int | None]:
 
 def has_checkpoints(folder: str) -> bool:
     """Whether a folder is that of a run which has saved something."""
-    return bool(_steps(epath.Path(folder)))
+    return bool(list_whole(folder))
 
 
 def is_wanted(config: ConfigDict) -> bool:
@@ -204,7 +204,7 @@ def _newest_run() -> str:
     runs = []
     for path in epath.Path(RUNS).glob("*/config.json"):
         is_pretraining = json.loads(path.read_text()).get("task") != "action"
-        saved = [folder.stat().mtime for folder in _steps(path.parent)]
+        saved = [folder.stat().mtime for folder in list_whole(str(path.parent))]
         if is_pretraining and saved:
             runs.append((max(saved), str(path.parent)))
     if not runs:
@@ -216,11 +216,6 @@ def _newest_run() -> str:
     _, run = max(runs)
     logging.info("the newest pretrained run is %s", run)
     return run
-
-
-def _steps(run: epath.Path) -> list[epath.Path]:
-    folder = run / "checkpoints"
-    return [path for path in folder.iterdir() if path.name.isdecimal()] if folder.is_dir() else []
 
 
 def _plain(config: ConfigDict) -> dict[str, Any]:
