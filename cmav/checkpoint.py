@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
+from etils import epath
+from orbax.checkpoint import utils
 from orbax.checkpoint import v1 as ocp
 
 from cmav.errors import UserError
@@ -21,6 +23,20 @@ from cmav.trees import flatten
 T = TypeVar("T")
 
 ARRAY_ITEMS = ("params", "model_state", "opt_state")
+
+
+def list_whole(workdir: str) -> list[epath.Path]:
+    """Folders of a run's whole checkpoints, oldest first; the name of each is its step. Only lists: opens nothing.
+
+    What is whole is Orbax's to say: on a file system a folder gets its name when all is written, in a bucket it has a
+    file `commit_success.txt` by then.
+    """
+    folders = utils.checkpoint_steps_paths(_folder(workdir))
+    return sorted((folder for folder in folders if folder.name.isdecimal()), key=lambda folder: int(folder.name))
+
+
+def _folder(workdir: str) -> str:
+    return os.path.join(workdir if "://" in workdir else os.path.abspath(workdir), "checkpoints")
 
 
 class Checkpoints:
@@ -33,7 +49,7 @@ class Checkpoints:
 
     def __init__(self, workdir: str, keep: int = 0):
         policies = ocp.training.preservation_policies
-        self._directory = os.path.join(workdir if "://" in workdir else os.path.abspath(workdir), "checkpoints")
+        self._directory = _folder(workdir)
         self._checkpointer = ocp.training.Checkpointer(
             self._directory,
             preservation_policy=policies.LatestN(keep) if keep else policies.PreserveAll(),

@@ -1,15 +1,18 @@
 """What every command of cmav shares: the config flag, the work folder, and errors that are for people."""
 
+import errno
 import functools
 import os
+import signal
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from cmav.errors import UserError
+from cmav.errors import Preempted, UserError
 
 
 def define_flags(default_config: str | None = None) -> flags.FlagHolder:
@@ -72,6 +75,8 @@ def workdir() -> str:
 def run(main: Callable[..., int | None], *, takes_arguments: bool = False) -> None:
     """Runs a command: parses flags, calls `main()`. A `UserError` is printed as it is, and the exit status is 1.
 
+    It is 143 where the job was asked to stop. In a job of several processes, whatever is raised in one ends them all.
+
     With `takes_arguments`, what stands beside the flags is no mistake, but what `main` is called with, as a list.
     """
     # TensorFlow only reads data here. Its greetings, of which oneDNN's cannot be had quiet otherwise, would bury ours.
@@ -88,13 +93,54 @@ def run(main: Callable[..., int | None], *, takes_arguments: bool = False) -> No
     )
 
 
+def check_alone() -> None:
+    """For a command that is made for one process.
+
+    Raises:
+      UserError: where it was started several times, by Slurm or Open MPI: all would write the same files.
+    """
+    for variable in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"):
+        if int(os.environ.get(variable, "1")) > 1:
+            raise UserError(
+                f"this command runs in one process, and {variable}={os.environ[variable]} says that it was started in "
+                "several, which would write the same files: start it once (srun --ntasks=1)."
+            )
+
+
 def _exit_on_user_error(main: Callable[[], int | None]) -> int | None:
     try:
         return main()
-    except UserError as error:
+    except Preempted as stop:
+        logging.info("%s", stop)
+        return 128 + signal.SIGTERM  # As a process that SIGTERM ended, so that a scheduler starts the job again.
+    except Exception as error:
         logging.flush()
-        print(f"\nError: {error}", file=sys.stderr)
+        message = "\n".join([str(error), *getattr(error, "__notes__", ())])
+        is_foreseen = isinstance(error, UserError)
+        if (full := _full_disk(error)) is not None:
+            message, is_foreseen = f"{full}. What is saved is whole: make room, and the same command goes on.", True
+        if is_foreseen:
+            print(f"\nError: {message}", file=sys.stderr)
+        if "jax" in sys.modules:
+            from cmav import processes  # Only here, for commands without JAX start sooner.
+
+            if processes.are_several():
+                if not is_foreseen:
+                    traceback.print_exc()
+                processes.fail(message if is_foreseen else f"{type(error).__name__}: {message}")
+        if not is_foreseen:
+            raise
         return 1
+
+
+def _full_disk(error: BaseException | None) -> str | None:
+    """What was said of a full disk, by the operating system or by whatever library met it; None: none is full."""
+    while error is not None:
+        for line in str(error).splitlines():
+            if os.strerror(errno.ENOSPC) in line or os.strerror(errno.EDQUOT) in line:
+                return line.strip()[:300]
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _parse_flags(argv: list[str], *, takes_arguments: bool) -> list[str]:

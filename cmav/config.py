@@ -122,7 +122,8 @@ def get_default(task: str = "avs") -> ConfigDict:
     config.optim.halve_every = 10_000  # steps, for "halving"
 
     # Fine-tuning, by name of a subtree of the parameters.
-    config.optim.frozen = ()  # not trained, and its BatchNorm uses the statistics it has: ("backbone",)
+    # Not trained, and its BatchNorm and dropout do as in evaluation: ("backbone/video_encoder/layer_0", "head").
+    config.optim.frozen = ()
     config.optim.multipliers = ()  # of the learning rate: (("backbone", 0.1),)
     config.optim.head_warmup_steps = 0  # first steps, in which only "head" learns
 

@@ -11,7 +11,7 @@ accelerator. `--json` prints one object: `parameters`, and `phases`, each with `
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,6 +19,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from cmav import cli
+from cmav.models.freezing import apply_in_training
 from cmav.tasks import Task, make_task
 
 TABLE_DEPTH = 3  # of nested modules, in the table of parameters
@@ -47,7 +48,7 @@ def describe_phase(config: ConfigDict, phase: Mapping[str, Any]) -> PhaseCost:
         video_tokens=_num_tokens(outputs, "video"),
         audio_tokens=_num_tokens(outputs, "audio"),
         gflops_per_clip=_forward_flops(config, phase, variables) / 1e9,
-        activation_bytes_per_clip=activation_bytes(task, variables),
+        activation_bytes_per_clip=activation_bytes(task, variables, config.optim.frozen),
     )
 
 
@@ -82,20 +83,22 @@ def _forward_flops(config: ConfigDict, phase: Mapping[str, Any], variables: Any)
     return forward.lower(variables, task.batch_shapes(1)).cost_analysis()["flops"]
 
 
-def activation_bytes(task: Task, variables: Mapping[str, Any]) -> int:
+def activation_bytes(task: Task, variables: Mapping[str, Any], frozen: Sequence[str] = ()) -> int:
     """Bytes that automatic differentiation keeps of one clip until the backward pass.
 
     Parameters and constants are kept as well, whatever the batch: the difference of two batch sizes is the clip's.
     """
-    return _kept_bytes(task, variables, 2) - _kept_bytes(task, variables, 1)
+    return _kept_bytes(task, variables, frozen, 2) - _kept_bytes(task, variables, frozen, 1)
 
 
-def _kept_bytes(task: Task, variables: Mapping[str, Any], batch_size: int) -> int:
+def _kept_bytes(task: Task, variables: Mapping[str, Any], frozen: Sequence[str], batch_size: int) -> int:
     state = {key: value for key, value in variables.items() if key != "params"}
 
     def backward(params, state, batch, dropout_key):
         def forward(params):
-            outputs, _ = task.apply({"params": params, **state}, batch, train=True, dropout_key=dropout_key)
+            outputs, _ = apply_in_training(
+                task, {"params": params, **state}, batch, frozen=frozen, dropout_key=dropout_key
+            )
             return outputs["logits"]
 
         return jax.vjp(forward, params)[1]

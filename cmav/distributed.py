@@ -1,4 +1,4 @@
-"""Several devices and processes: start-up, the mesh, host batches as global arrays, preemption.
+"""Several devices and processes: start-up, the mesh, host batches as global arrays. (`processes`: what they say.)
 
 Data parallelism over one mesh axis, "data". A batch is sharded on its first axis, everything else is replicated; jit
 then puts the collectives in, BatchNorm's over the global batch among them.
@@ -7,7 +7,6 @@ then puts the collectives in, BatchNorm's over the global batch among them.
 import glob
 import importlib.util
 import os
-import signal
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
@@ -15,14 +14,16 @@ from typing import Any
 import jax
 import numpy as np
 from absl import logging
-from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from cmav import processes
 from cmav.errors import UserError
 
 
 def initialize(mode: str) -> None:
-    """Joins the other processes of the job. Call before anything else touches JAX.
+    """Joins the other processes of the job, of which only the first then logs more than warnings.
+
+    Call before anything else touches JAX.
 
     Args:
       mode: "on", "off", or "auto": on where the environment names several processes. An error while joining is never
@@ -31,6 +32,9 @@ def initialize(mode: str) -> None:
     if mode == "on" or (mode == "auto" and names_several_processes(os.environ)):
         jax.distributed.initialize()
         logging.info("process %d of %d, %d devices", jax.process_index(), jax.process_count(), jax.device_count())
+        processes.watch_for_failures()
+        if jax.process_index():  # Progress is told once; warnings are of what only this process may have seen.
+            logging.set_verbosity(logging.WARNING)
 
 
 def names_several_processes(environment: Mapping[str, str]) -> bool:
@@ -105,25 +109,3 @@ def prefetch(batches: Iterable[dict[str, np.ndarray]], mesh: Mesh, ahead: int = 
 def replicate(tree: Any, mesh: Mesh) -> Any:
     """Puts a tree of host arrays, equal on all processes, on every device."""
     return jax.device_put(tree, replicated(mesh))
-
-
-class Preemption:
-    """Tells whether the job was asked to stop (SIGTERM), at the same step on all processes."""
-
-    def __init__(self):
-        self._asked = False
-        # With several processes JAX's coordination service has its own handler, which agrees on a step.
-        if jax.process_count() == 1:
-            self._previous = signal.signal(signal.SIGTERM, self._on_signal)
-
-    def _on_signal(self, signum, frame):
-        self._asked = True
-
-    def reached(self, step: int) -> bool:
-        if jax.process_count() > 1:
-            return multihost_utils.reached_preemption_sync_point(step)
-        return self._asked
-
-    def close(self) -> None:
-        if jax.process_count() == 1:
-            signal.signal(signal.SIGTERM, self._previous)

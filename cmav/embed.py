@@ -212,6 +212,7 @@ def _define_flags() -> None:
 
 
 def main() -> None:
+    cli.check_alone()
     args = flags.FLAGS
     missing = [name for name in ("videos", "checkpoint", "out") if not args[name].value]
     if missing:

@@ -1,4 +1,4 @@
-"""The errors that a user can cause and mend."""
+"""The ends of a command that are no faults of it: errors that a user can mend, and being asked to stop."""
 
 import contextlib
 from collections.abc import Iterator
@@ -15,3 +15,7 @@ def within(place: str) -> Iterator[None]:
         yield
     except UserError as error:
         raise type(error)(f"{place}: {error}") from error
+
+
+class Preempted(Exception):
+    """The job was asked to stop (SIGTERM). What it has is saved, and the same command goes on."""

@@ -9,21 +9,22 @@ network is that of the pretrained run, whatever its config. Started again, the s
 
 # Kept short: the logic is in `train.py` and `pretrained.py`, where it can be tested.
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-from absl import flags, logging
+from absl import flags
 from etils import epath
 from ml_collections import ConfigDict
 
-from cmav import cli, distributed
+from cmav import cli, distributed, splits
 from cmav.errors import within
 
 
 def finetune(config: ConfigDict, workdir: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Trains one run to its end, with the network of the run that it starts from. Returns its `summary.json`.
+    """Trains one run to its end, with the network of the run that it starts from.
+
+    Returns the numbers of its `summary.json`, on all processes: the file is written by one, and others may not see it.
 
     Args:
       config: of the run.
@@ -34,10 +35,11 @@ def finetune(config: ConfigDict, workdir: str, overrides: Mapping[str, Any]) -> 
       UserError: whatever the user can mend.
       Preempted: when asked to stop (SIGTERM), once the state is saved.
     """
-    from cmav import pretrained, train
+    from cmav import pretrained, train  # They import TensorFlow, and a mistyped flag should not wait for that.
 
-    train.train(pretrained.settle(config, workdir, overrides), workdir)
-    return json.loads((epath.Path(workdir) / "summary.json").read_text())
+    trainer = train.Trainer(pretrained.settle(config, workdir, overrides), workdir)
+    trainer.run()
+    return trainer.summary
 
 
 def finetune_splits(
@@ -51,7 +53,7 @@ def finetune_splits(
       UserError: as `finetune`; what can be known of any split is said before the first is trained.
       Preempted: as `finetune`.
     """
-    from cmav import preflight, pretrained, splits
+    from cmav import preflight, pretrained
 
     runs = {number: splits.numbered(config, workdir, number) for number in numbers}
     for number, (split_config, folder) in runs.items():
@@ -64,19 +66,13 @@ def finetune_splits(
     return rows
 
 
-def main(config: ConfigDict, split_numbers: str | None) -> int | None:
+def main(config: ConfigDict, split_numbers: str | None) -> None:
     distributed.initialize(flags.FLAGS.distributed)
-    from cmav import splits, train  # Imports TensorFlow, and a mistyped flag should not wait for that.
-
     workdir, overrides = cli.workdir(), cli.overrides()
-    try:
-        if not split_numbers:
-            finetune(config, workdir, overrides)
-        else:
-            finetune_splits(config, workdir, splits.parse(split_numbers), overrides)
-    except train.Preempted as stop:
-        logging.info("%s", stop)
-        return 128 + 15  # As a process that SIGTERM ended, so that a scheduler starts the job again.
+    if split_numbers:
+        finetune_splits(config, workdir, splits.parse(split_numbers), overrides)
+    else:
+        finetune(config, workdir, overrides)
 
 
 if __name__ == "__main__":

@@ -195,6 +195,7 @@ def _define_flags() -> None:
 
 
 def main(videos: Sequence[str]) -> None:
+    cli.check_alone()
     args = flags.FLAGS
     missing = ["VIDEO"] if not videos else [f"--{name}" for name in ("checkpoint", "out") if not args[name].value]
     if missing:

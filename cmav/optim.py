@@ -40,7 +40,8 @@ def make_optimizer(config: ConfigDict, schedule: Schedule) -> optax.GradientTran
     Last come the learning rates of subtrees: `frozen`, `multipliers`, `head_warmup_steps`.
 
     Raises:
-      UserError: for a name that is not known; of a subtree, once the parameters are known (`init`).
+      UserError: for a name that is not known; of a subtree, once the parameters are known (`init`). For a rate of its
+        own within what is frozen.
     """
     if config.name == "sgd":
         rule = optax.sgd(schedule, momentum=config.momentum)
@@ -48,6 +49,7 @@ def make_optimizer(config: ConfigDict, schedule: Schedule) -> optax.GradientTran
         rule = optax.adam(schedule)
     else:
         raise UserError(f"config.optim.name={config.name!r}: choose 'sgd' or 'adam'.")
+    _check_multipliers(config)
     steps = [rule]
     if config.weight_decay:
         steps.insert(0, optax.add_decayed_weights(config.weight_decay, mask=_kernels))
@@ -110,6 +112,16 @@ def scale_subtrees(multipliers: dict[str, float], head_warmup_steps: int = 0) ->
         return jax.tree_util.tree_map_with_path(scale, updates), ScaleSubtreesState(state.count + 1)
 
     return optax.GradientTransformation(init, update)
+
+
+def _check_multipliers(config: ConfigDict) -> None:
+    for name, _ in config.multipliers:
+        for frozen in config.frozen:
+            if is_under(name, frozen):
+                raise UserError(
+                    f"config.optim.multipliers has {name!r}, and config.optim.frozen {frozen!r}, which it is in: leave "
+                    "it out of multipliers, or name in frozen only the other parts."
+                )
 
 
 def _kernels(params):

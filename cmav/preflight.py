@@ -30,7 +30,7 @@ class Plan:
     Attributes:
       phases: in order.
       tasks: of each phase.
-      evaluators: of the task of each phase that is yet to come, and of the last one; by name.
+      evaluators: of the task of each phase that is not behind, and of the last one; by name.
       schedule: learning rate by step.
       optimizer: made with it.
       index: of the training split.
@@ -70,7 +70,8 @@ def plan(config: ConfigDict, workdir: str, mesh: Mesh) -> Plan:
             tasks.append(make_task(config, phase.settings))
             tasks[-1].usable_records(index, train=True)
     _check_networks(config, tasks, optimizer, is_fresh=saved_step is None)
-    to_come = [task for task, phase in zip(tasks, phases, strict=True) if phase.last_step > (saved_step or 0)]
+    # Of the phase that has just ended too: an evaluation at its end may have been cut off.
+    to_come = [task for task, phase in zip(tasks, phases, strict=True) if phase.last_step >= (saved_step or 0)]
     evaluators = _evaluators(config, dict.fromkeys([*to_come, tasks[-1]]), mesh)
     return Plan(phases, tasks, evaluators, schedule, optimizer, index)
 

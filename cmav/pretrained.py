@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_flags import config_path
 
 from cmav import distributed, run_config
-from cmav.checkpoint import Checkpoints
+from cmav.checkpoint import Checkpoints, list_whole
 from cmav.errors import UserError
 from cmav.phases import phase_of
 from cmav.trees import flatten, heads, is_under
@@ -81,8 +81,8 @@ def has_checkpoints(folder: str) -> bool:
 
 
 def newest_step(folder: str) -> int | None:
-    """The step that a run has saved last, whole or not; None where it has saved nothing."""
-    return max((int(path.name) for path in _steps(epath.Path(folder))), default=None)
+    """The step of the last checkpoint that a run has saved to its end; None where there is none."""
+    return max((int(path.name) for path in list_whole(folder)), default=None)
 
 
 def is_wanted(config: ConfigDict) -> bool:
@@ -281,7 +281,7 @@ def _newest_run() -> str:
     """The pretraining run in `runs/` that has saved last."""
     saved = {}
     for path in epath.Path(RUNS).glob(f"*/{run_config.NAME}"):
-        if steps := _steps(path.parent):
+        if steps := list_whole(str(path.parent)):
             saved[str(path.parent)] = max(step.stat().mtime for step in steps)
     for run in sorted(saved, key=saved.__getitem__, reverse=True):
         if run_config.read(run).task != "action":
@@ -292,11 +292,6 @@ def _newest_run() -> str:
         "--config=configs/avs_cma.py), name another run's folder (--config.init.checkpoint=FOLDER, local or gs://) "
         "or train from scratch (--config.action.mode=scratch)."
     )
-
-
-def _steps(run: epath.Path) -> list[epath.Path]:
-    folder = run / CHECKPOINTS
-    return [path for path in folder.iterdir() if path.name.isdecimal()] if folder.is_dir() else []
 
 
 def _plain(config: ConfigDict) -> dict[str, Any]:

@@ -8,8 +8,8 @@ import functools
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -22,22 +22,20 @@ from flax import struct
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from cmav import distributed, preflight, pretrained, run_config, summary
+from cmav import distributed, preflight, pretrained, processes, run_config, summary
 from cmav.checkpoint import Checkpoints
-from cmav.data.pipeline import make_loader
-from cmav.errors import UserError
-from cmav.evals.evaluators import Evaluator, ask, list_panels
-from cmav.phases import Phase
+from cmav.data.pipeline import Loader, make_loader
+from cmav.errors import Preempted, UserError
+from cmav.evals.evaluators import Evaluator, list_panels
+from cmav.evaluation import Evaluations
+from cmav.models.freezing import apply_in_training
+from cmav.phases import Phase, phase_of
 from cmav.progress import Progress
 from cmav.tasks import Batch, Metrics, Task
 
 
 class NonFiniteLossError(UserError):
     """The loss became infinite or NaN."""
-
-
-class Preempted(Exception):
-    """The job was asked to stop; its state is saved."""
 
 
 @struct.dataclass
@@ -75,14 +73,20 @@ def create_state(
 
 
 def train_step(
-    state: TrainState, batch: Batch, *, task: Task, optimizer: optax.GradientTransformation, seed: int
+    state: TrainState,
+    batch: Batch,
+    *,
+    task: Task,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    frozen: Sequence[str] = (),
 ) -> tuple[TrainState, Metrics]:
-    """One optimizer step. Randomness on the device is a function of (seed, step)."""
+    """One optimizer step. Randomness on the device is a function of (seed, step); `frozen` as in `config.optim`."""
     dropout_key = jax.random.fold_in(jax.random.key(seed), state.step)
 
     def loss_fn(params):
         variables = {"params": params, **state.model_state}
-        outputs, changed = task.apply(variables, batch, train=True, dropout_key=dropout_key)
+        outputs, changed = apply_in_training(task, variables, batch, frozen=frozen, dropout_key=dropout_key)
         loss, metrics = task.loss(outputs, batch)
         return loss, (changed, metrics)
 
@@ -113,17 +117,18 @@ class Trainer:
 
     def __init__(self, config: ConfigDict, workdir: str):
         self.config, self.workdir = config, epath.Path(workdir)
-        self.is_lead = jax.process_index() == 0
+        self.is_lead = processes.is_lead()
         self.mesh = distributed.make_mesh()
         self.plan = preflight.plan(config, workdir, self.mesh)  # First: a start that is refused leaves all as it was.
         self.phases, self.total_steps = self.plan.phases, self.plan.total_steps
         self.schedule, self.optimizer = self.plan.schedule, self.plan.optimizer
         self.checkpoints = Checkpoints(workdir, config.checkpoint.keep)
-        self.preemption = distributed.Preemption()
+        self.preemption = processes.Preemption()
         writers = [metric_writers.SummaryWriter(str(workdir))] if self.is_lead else []
         self.writer = metric_writers.AsyncMultiWriter(writers)
+        self.evaluations = Evaluations(config, self.workdir, self.total_steps, self.writer)
         self.window: list[dict[str, np.ndarray]] = []  # metrics since the last line of progress
-        self.eval_metrics: dict[str, float] = {}
+        self.summary: dict[str, Any] = {}  # the numbers of the run, once it is over; on all processes
         self.seconds_before = 0.0  # of training, before this process started
         self.started = time.monotonic()
 
@@ -133,17 +138,22 @@ class Trainer:
             if self.is_lead:
                 run_config.write(self.config, self.workdir, step)
             self.progress = Progress(step, self.total_steps)
+            if step:
+                self._make_up_evaluation(state, step)
             for phase in self.phases:
                 if step < phase.last_step:
                     state = self._run_phase(phase, state, step)
                     step = phase.last_step
-            if not self.eval_metrics:  # The run had already ended when it was started again.
-                self._evaluate(self._evaluators(self._task(self.phases[-1])), state, step)
+            self.summary = summary.make(step, self._seconds(), self.evaluations.metrics)
             if self.is_lead:
-                self._write_summary(step)
-            return state
-        finally:
+                self._write_summary()
+            self.evaluations.close()
             self.checkpoints.close()
+            return state
+        except BaseException:
+            processes.try_together(self.checkpoints.close)
+            raise
+        finally:
             self.preemption.close()
             self.writer.close()
 
@@ -179,41 +189,49 @@ class Trainer:
         logging.info("steps %d to %d: %s", first_step, phase.last_step, dict(phase.settings))
         evaluators = self._evaluators(task)
         step_fn = jax.jit(
-            functools.partial(train_step, task=task, optimizer=self.optimizer, seed=config.seed), donate_argnums=0
+            functools.partial(
+                train_step,
+                task=task,
+                optimizer=self.optimizer,
+                seed=config.seed,
+                frozen=tuple(config.optim.frozen),
+            ),
+            donate_argnums=0,
         )
         pending: tuple[int, Any, dict] | None = None  # a step whose metrics are still on the devices
-        batches = self._batches(phase, task, first_step)
+        loader = make_loader(self.plan.index, task, config.data, train=True)
+        batches = self._batches(phase, loader, first_step)
         for step, (host_batch, batch) in enumerate(batches, start=first_step + 1):
             state, metrics = step_fn(state, batch)
             if pending:
                 self._collect(*pending)
             pending = (step, metrics, host_batch)
 
-            # Do not change the order: a state is looked at before it is saved, and saved before the next batch.
+            # Do not change the order: a state is saved before it is looked at, which takes long, and can fail or be
+            # killed; and looked at before the next step, which takes its arrays. Saving goes on beside the evaluation.
             is_last = step == self.total_steps
             if is_last or step % config.log_every == 0:
                 self._collect(*pending)
                 pending = None
                 self._write_metrics(step)
-            self._evaluate(evaluators, state, step, only_due=not is_last)
-            stop = self.preemption.reached(step)
-            if is_last or stop or step % config.checkpoint.every == 0:
+                loader.check_damage(processes.union(loader.bad_records))
+            is_due = bool(self.evaluations.due(evaluators, step))
+            stop = self.preemption.reached()
+            if is_last or stop or is_due or step % config.checkpoint.every == 0:
                 if pending:
                     self._collect(*pending)
                     pending = None
                 self._save(state, step)
             if stop:
-                self.checkpoints.wait()
-                raise Preempted(
-                    f"asked to stop: saved step {step} in {self.workdir}; the same command goes on from there."
-                )
+                self._stop(step)
+            if is_due:
+                self._evaluate(evaluators, state, step)
         if pending:
             self._collect(*pending)
         return state
 
-    def _batches(self, phase: Phase, task: Task, first_step: int) -> Iterator[tuple[dict, dict]]:
+    def _batches(self, phase: Phase, loader: Loader, first_step: int) -> Iterator[tuple[dict, dict]]:
         batch_size = phase.settings["batch_size"]
-        loader = make_loader(self.plan.index, task, self.config.data, train=True)
         batches = loader.train_batches(
             seed=self.config.seed,
             first_example=phase.example_at(first_step),
@@ -251,18 +269,34 @@ class Trainer:
         extra = {"learning_rate": float(self.schedule(step - 1)), "steps_per_second": rate}
         self.writer.write_scalars(step, {f"train/{key}": value for key, value in {**means, **extra}.items()})
 
-    def _evaluate(self, evaluators, state: TrainState, step: int, only_due: bool = False) -> None:
-        for name, evaluator in evaluators.items():
-            if only_due and step % self.config.evals[name].every:
-                continue
-            metrics, pictures = ask(name, evaluator, state)
-            self.writer.write_scalars(step, metrics)
-            self.writer.write_images(step, pictures)
-            shown = "  ".join(f"{key} {value:.4g}" for key, value in metrics.items())
-            logging.info("step %d, on %s: %s", step, self.config.data.eval_split, shown)
-            self.eval_metrics = {**self.eval_metrics, **metrics}
-            if self.is_lead:
-                evaluator.write_report(self.workdir)
+    def _evaluate(self, evaluators: Mapping[str, Evaluator], state: TrainState, step: int) -> None:
+        """Runs the evaluators that are due at a step that is saved.
+
+        Raises:
+          Preempted: where the job was asked to stop.
+          Exception: of an evaluator. It ends the run, for one that went on would lack numbers.
+        """
+        try:
+            self.evaluations.run(evaluators, state, step)
+        except Preempted:
+            self._stop(step)
+        except Exception as error:
+            error.add_note(
+                f"Step {step} is saved in {self.workdir}: mend that, or leave the evaluator out of the config; "
+                "then the same command goes on with this evaluation."
+            )
+            raise
+
+    def _make_up_evaluation(self, state: TrainState, step: int) -> None:
+        """What was due at the step that the run goes on from, and was cut off; all, where the run had ended."""
+        self.evaluations.resume(step)
+        is_due = step == self.total_steps or any(step % settings.every == 0 for settings in self.config.evals.values())
+        if is_due:
+            self._evaluate(self._evaluators(self._task(phase_of(self.config, step))), state, step)
+
+    def _stop(self, step: int) -> NoReturn:
+        self.checkpoints.wait()
+        raise Preempted(f"asked to stop: saved step {step} in {self.workdir}; the same command goes on from there.")
 
     def _save(self, state: TrainState, step: int) -> None:
         self.checkpoints.save(step, state.items(), {"step": step, "seconds": self._seconds(), "task": self.config.task})
@@ -270,10 +304,9 @@ class Trainer:
     def _seconds(self) -> float:
         return self.seconds_before + time.monotonic() - self.started
 
-    def _write_summary(self, step: int) -> None:
+    def _write_summary(self) -> None:
         self.writer.flush()
-        numbers = summary.make(step, self._seconds(), self.eval_metrics)
-        text = json.dumps(numbers, indent=2)
+        text = json.dumps(self.summary, indent=2)
         (self.workdir / "summary.json").write_text(text)
         if panels := list_panels(self.config, self._task(self.phases[-1])):
             summary.save_curves(self.workdir, panels, self.workdir / "curves.png")

@@ -12,6 +12,9 @@ set -euo pipefail
 
 : "${NAME:=cmav}" "${ZONE:?zone of the TPU, e.g. us-central2-b}" "${TYPE:=v4-32}" "${RUNTIME:=tpu-ubuntu2204-base}"
 
+# The end of a host's log, and the status of what has ended there.
+show='tail -n 5 train.log; [[ ! -e train.status ]] || { echo "$(hostname): ended with status $(cat train.status)"; exit "$(cat train.status)"; }'
+
 on_all_hosts() {
   gcloud compute tpus tpu-vm ssh "$NAME" --zone="$ZONE" --worker=all --command="$1"
 }
@@ -41,12 +44,18 @@ case "${1:-}" in
     config="$(printf '%s\n' "$@" | sed -n 's/^--config=//p')"
     args="$(printf '%q ' "$@")"
     run="$(basename "${config:?--config=configs/….py}" .py)"
-    # Each host keeps a log and goes on when the terminal hangs up. The malloc settings keep buffers instead of giving
-    # them back to the system at every clip, which makes decoding faster.
-    on_all_hosts "cd cmav && export MALLOC_TRIM_THRESHOLD_=1000000000 MALLOC_MMAP_THRESHOLD_=1000000000 && CMAV_DATA=$BUCKET/shards nohup .venv/bin/python -m cmav.main --workdir=$BUCKET/runs/$run $args> train.log 2>&1 < /dev/null & sleep 60; tail -n 5 cmav/train.log"
+    # Each host keeps a log and the status, and goes on when the terminal hangs up. What is over within a minute has
+    # failed, and its status is that of this script. The malloc settings keep buffers instead of giving them back to the
+    # system at every clip, which makes decoding faster.
+    command=".venv/bin/python -m cmav.main --workdir=$BUCKET/runs/$run $args"
+    on_all_hosts "cd cmav && rm -f train.status
+      export MALLOC_TRIM_THRESHOLD_=1000000000 MALLOC_MMAP_THRESHOLD_=1000000000 CMAV_DATA=$BUCKET/shards
+      nohup bash -c $(printf '%q' "$command; echo \$? > train.status") > train.log 2>&1 < /dev/null &
+      for second in {1..${SECONDS_TO_WATCH:-60}}; do [[ -e train.status ]] && break; sleep 1; done
+      $show"
     ;;
   log)
-    on_all_hosts "tail -n 5 cmav/train.log"
+    on_all_hosts "cd cmav; $show"
     ;;
   delete)
     gcloud compute tpus queued-resources delete "$NAME" --zone="$ZONE" --force

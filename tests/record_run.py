@@ -1,6 +1,7 @@
 """Trains the tiny config in a process of its own and writes down what it saw: `python tests/record_run.py WORKDIR OUT`.
 
-OUT gets, per step, this process's rows of the batch: clip ids and a digest of each row's arrays.
+OUT gets, per step, this process's rows of the batch: clip ids and a digest of each row's arrays. And what the
+evaluations of two more runs give, whose folders are RUNS/avs and RUNS/action: `… WORKDIR OUT RUNS`.
 """
 
 import hashlib
@@ -9,8 +10,9 @@ import sys
 
 import jax
 import numpy as np
+from etils import epath
 
-from cmav import distributed, train
+from cmav import distributed, evaluate, train
 from tests import tiny_config
 
 
@@ -22,7 +24,17 @@ def digest(batch: dict[str, np.ndarray], row: int) -> str:
     return content.hexdigest()
 
 
-def main(workdir: str, out: str) -> None:
+def evaluate_runs(runs: str) -> dict[str, dict[str, float]]:
+    configs = {"avs": tiny_config.get_config(), "action": tiny_config.get_action_config()}
+    metrics = {}
+    for name, config in configs.items():
+        config.data.max_bad_fraction = 0.2
+        config.data.eval_split, config.action.num_classes = "damaged", 3
+        metrics[name] = evaluate.evaluate(config, epath.Path(runs) / name)
+    return metrics
+
+
+def main(workdir: str, out: str, runs: str) -> None:
     distributed.initialize("auto")
     seen: list[list[tuple[str, str]]] = []
     to_devices = distributed.to_devices
@@ -33,8 +45,10 @@ def main(workdir: str, out: str) -> None:
 
     distributed.to_devices = record
     train.train(tiny_config.get_config(), workdir)
+    distributed.to_devices = to_devices
+    record = {"devices": jax.device_count(), "processes": jax.process_count(), "batches": seen}
     with open(out, "w") as file:
-        json.dump({"devices": jax.device_count(), "processes": jax.process_count(), "batches": seen}, file)
+        json.dump({**record, "evaluations": evaluate_runs(runs)}, file)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
 """Checkpoints: exact, few, verified, and never mistaken for one another."""
 
 import pathlib
+import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from orbax.checkpoint._src.path import gcs_utils
 
-from cmav.checkpoint import Checkpoints
+from cmav import pretrained
+from cmav.checkpoint import Checkpoints, list_whole
 from cmav.errors import UserError
 
 
@@ -119,6 +122,27 @@ def test_a_save_that_was_cut_off_is_not_used(tmp_path):
     restored, metadata = restore(tmp_path, make_items())
     assert metadata["step"] == 1
     assert_same(restored, make_items(1))
+
+
+@pytest.mark.parametrize("is_bucket", [False, True])
+def test_all_agree_on_which_checkpoints_are_whole(tmp_path, monkeypatch, is_bucket):
+    if is_bucket:  # An object store has no renaming: a folder has its name at once, and a file says that it is whole.
+        monkeypatch.setattr(gcs_utils, "is_gcs_path", lambda path: True)
+    for step in (3, 20, 100):
+        save(tmp_path, step, make_items(step))
+    folder = tmp_path / "checkpoints"
+    if is_bucket:
+        (folder / "100" / "commit_success.txt").unlink()
+    else:
+        (folder / "100").rename(folder / "100.orbax-checkpoint-tmp-0")
+    (folder / "notes").mkdir()
+    assert [path.name for path in list_whole(str(tmp_path))] == ["3", "20"]
+    assert pretrained.has_checkpoints(str(tmp_path))
+    assert Checkpoints(str(tmp_path)).steps() == [3, 20]
+    for step in (3, 20):
+        shutil.rmtree(folder / str(step))
+    assert list_whole(str(tmp_path)) == [] and not pretrained.has_checkpoints(str(tmp_path))
+    assert list_whole(str(tmp_path / "nowhere")) == []
 
 
 def test_another_network_is_named_array_by_array(tmp_path):

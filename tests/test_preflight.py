@@ -145,11 +145,13 @@ def test_a_plan_has_an_evaluator_for_each_phase_that_comes(folder, tmp_path, mak
     assert all(set(evaluators) == set(config.evals) for evaluators in plan.evaluators.values())
 
 
-def test_phases_that_are_over_need_no_evaluators(folder, tmp_path):
+@pytest.mark.parametrize(("step", "first"), [(6, 0), (7, 1)])
+def test_phases_that_are_over_need_no_evaluators(folder, tmp_path, step, first):
+    """Of the phase that has just ended an evaluation may have been cut off."""
     config = avs_config(folder)
-    save_run(tmp_path, config, steps=(6,))
+    save_run(tmp_path, config, steps=(step,))
     plan = preflight.plan(config, str(tmp_path), distributed.make_mesh())
-    assert list(plan.evaluators) == [plan.tasks[1]]
+    assert list(plan.evaluators) == plan.tasks[first:]
 
 
 def test_a_start_that_is_refused_leaves_the_run_as_it_was(folder, tmp_path):

@@ -16,7 +16,8 @@ from cmav import config as cmav_config
 from cmav import evaluate, phases, summary, train
 from cmav.checkpoint import Checkpoints
 from cmav.data import pipeline
-from cmav.errors import UserError
+from cmav.errors import Preempted, UserError
+from cmav.trees import flatten
 from configs import avs_cma
 from tests import fake_clips, tiny_config
 
@@ -123,8 +124,14 @@ def test_one_step_of_the_papers_config_shrunken(config, tmp_path):
         paper.model[key] = config.model[key]
     paper.phases = (dict(frame_rate=10.0, batch_size=2, steps=1),)
     paper.evals.pretext.batch_size = 4
+    paper.optim.frozen = ("backbone/video_encoder/layer_0",)
     state = train.train(paper, str(tmp_path))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(state.params)))
+    means = {
+        path: np.asarray(leaf) for path, leaf in flatten(state.model_state["batch_stats"]).items() if "mean" in path
+    }
+    still = {path for path, mean in means.items() if not mean.any()}  # as they were made
+    assert still == {"backbone/video_encoder/layer_0/norm/mean"} and len(means) > 3
 
 
 @pytest.mark.parametrize("stop_after", [5, 6, 9])  # within the first phase, at its end, within the second
@@ -146,16 +153,16 @@ def test_resuming_is_exact(config, whole, tmp_path, monkeypatch, stop_after):
 
 
 def test_sigterm_saves_and_the_same_call_goes_on(config, whole, tmp_path, monkeypatch):
-    real = train.Trainer._evaluate
+    real = train.Trainer._write_metrics
 
-    def evaluate_and_terminate(self, evaluators, state, step, **kwargs):
+    def write_and_terminate(self, step):
         if step == 7:
             os.kill(os.getpid(), signal.SIGTERM)
-        real(self, evaluators, state, step, **kwargs)
+        real(self, step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train.Trainer, "_evaluate", evaluate_and_terminate)
-        with pytest.raises(train.Preempted, match="step 7"):
+        patch.setattr(train.Trainer, "_write_metrics", write_and_terminate)
+        with pytest.raises(Preempted, match="step 7"):
             train.train(config, str(tmp_path))
     assert saved_steps(tmp_path)[-1] == 7
     assert_same(train.train(config, str(tmp_path)), whole)

@@ -18,7 +18,7 @@ import functools
 import itertools
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -46,18 +46,18 @@ class TooManyBadRecordsError(DatasetError):
 class Loader:
     """Batches of a split. Each is a dict of arrays: what `make_example` returns, stacked, and
 
-        | key    | dtype          | meaning                                               |
-        | ------ | -------------- | ----------------------------------------------------- |
-        | `mask` | float32 [rows] | 1: an example; 0: padding or a damaged record, zeros  |
+    | key    | dtype          | meaning                                               |
+    | ------ | -------------- | ----------------------------------------------------- |
+    | `mask` | float32 [rows] | 1: an example; 0: padding or a damaged record, zeros  |
 
-        Texts are object arrays of bytes. A damaged record is named in the log and counted in `bad_records`.
+    Texts are object arrays of bytes. A damaged record is named in the log and counted in `bad_records`.
 
-        Attributes:
-          index: of the split.
-    X      records: numbers of the records to use.
-          max_bad_fraction: of the split's records; with more damaged ones than that, iterating raises.
-          num_threads: examples made at the same time; 0: one for each CPU core.
-          prefetch_batches: batches under way beside the one that the consumer has.
+    Attributes:
+      index: of the split.
+      records: numbers of the records to use.
+      max_bad_fraction: of the split's records; with more damaged ones than that, iterating raises.
+      num_threads: examples made at the same time; 0: one for each CPU core.
+      prefetch_batches: batches under way beside the one that the consumer has.
     """
 
     index: SplitIndex
@@ -185,11 +185,28 @@ class Loader:
             if record not in self._bad:
                 self._bad[record] = reason
                 logging.warning("Skipping a damaged record: %s", reason)
-            bad, total = len(self._bad), len(self.index)
-            # With none left to take instead, training would look for one for ever.
-            if bad <= self.max_bad_fraction * total and bad < len(self.records):
-                return
-            named = "\n".join(f"  {reason}" for reason in itertools.islice(self._bad.values(), _BAD_RECORDS_TO_NAME))
+        self.check_damage(self.bad_records)
+
+    def check_damage(self, bad_records: Collection[int]) -> None:
+        """Checks the limit, `max_bad_fraction`, for records that are known to be damaged.
+
+        The loader does so itself for those that it has come across. Where several processes load the rows of a batch,
+        each comes across its own, and the limit is for all of them together.
+
+        Raises:
+          TooManyBadRecordsError: names some of them.
+        """
+        bad, total = len(bad_records), len(self.index)
+        # With none left to take instead, training would look for one for ever.
+        if bad <= self.max_bad_fraction * total and bad < len(self.records):
+            return
+        with self._lock:
+            # First those whose reason is known here. The others' is in the log of the process that has read them.
+            reasons = {
+                **self._bad,
+                **{record: self.index.where(record) for record in sorted(set(bad_records) - self._bad.keys())},
+            }
+        named = "\n".join(f"  {reason}" for reason in itertools.islice(reasons.values(), _BAD_RECORDS_TO_NAME))
         raise TooManyBadRecordsError(
             f"{bad} of the {total} records of split {self.index.split!r} in {self.index.folder!r} are damaged, more "
             f"than config.data.max_bad_fraction={self.max_bad_fraction:g} allows. The first of them:\n{named}\n"

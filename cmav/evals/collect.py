@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 
 from cmav import distributed
 from cmav.data.pipeline import Loader
+from cmav.processes import stop_if_asked
 
 
 def collect(
@@ -25,7 +26,7 @@ def collect(
 
     Args:
       answer: (variables, batch) -> arrays with a row for each row of the batch; compiled, and replicated over the
-        devices. `mask` should be among them: it is 0 for the records that could not be read.
+        devices. `mask` must be among them: it is 0 for the records that could not be read.
       variables: of the network.
       loader: of the split.
       mesh: of the devices.
@@ -35,15 +36,25 @@ def collect(
 
     Returns:
       What `answer` returns, as arrays [records, views, ...], in the order of `loader.records`; without the padding.
+
+    Raises:
+      Preempted: between two batches, where the job was asked to stop.
+      TooManyBadRecordsError: where more records are damaged than the loader allows.
     """
     batches = loader.eval_batches(
         seed=seed, batch_size=batch_size, repeats=views, rows=distributed.local_rows(batch_size, mesh)
     )
-    answers = [jax.device_get(answer(variables, batch)) for _, batch in distributed.prefetch(batches, mesh)]
+    answers = []
+    for _, batch in distributed.prefetch(batches, mesh):
+        answers.append(jax.device_get(answer(variables, batch)))
+        stop_if_asked()
     num_records = len(loader.records)
 
     def join(key: str) -> np.ndarray:
         rows = np.concatenate([answer[key] for answer in answers])[: num_records * views]
         return rows.reshape(num_records, views, *rows.shape[1:])
 
-    return {key: join(key) for key in answers[0]}
+    joined = {key: join(key) for key in answers[0]}
+    # Each process knows only of those that it has read; together they may be too many.
+    loader.check_damage(loader.records[(joined["mask"] == 0).any(axis=1)].tolist())
+    return joined

@@ -13,7 +13,7 @@ from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from cmav.errors import UserError, within
+from cmav.errors import Preempted, UserError, within
 from cmav.evals import action, figures, pretext
 from cmav.evals.action import ActionEvaluator
 from cmav.evals.localization_evaluator import LocalizationEvaluator
@@ -83,9 +83,19 @@ def _check(settings: ConfigDict, task: str) -> None:
 
 
 def ask(name: str, evaluator: Evaluator, state: Any) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Runs an evaluator. Returns its numbers and its pictures, named `<name>/<metric>`."""
-    with within(f"config.evals.{name}"):
+    """Runs an evaluator. Returns its numbers and its pictures, named `<name>/<metric>`.
+
+    Raises:
+      Preempted: where the job was asked to stop.
+      Exception: of the evaluator; a note names it.
+    """
+    try:
         values = {f"{name}/{key}": value for key, value in evaluator.run(state)}
+    except Preempted:
+        raise
+    except Exception as error:
+        error.add_note(f"This is of the evaluator {name!r} (config.evals.{name}), at step {int(state.step)}.")
+        raise
     pictures = {key: value for key, value in values.items() if isinstance(value, np.ndarray)}
     return {key: value for key, value in values.items() if key not in pictures}, pictures
 

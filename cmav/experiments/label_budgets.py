@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 from scipy import stats
 
-from cmav import cli, distributed
+from cmav import cli, distributed, processes
 from cmav.errors import UserError
 from cmav.evals import figures
 from cmav.phases import list_phases
@@ -110,13 +110,14 @@ def top1_of(config: ConfigDict, workdir: epath.Path, overrides: Mapping[str, Any
     from cmav.finetune import finetune
 
     path = workdir / "summary.json"
-    if path.exists():
-        return json.loads(path.read_text())["top1"]
+    made = processes.from_lead(json.loads(path.read_text()) if processes.is_lead() and path.exists() else None)
+    if made:
+        return made["top1"]
     if all(settings.type in FEATURE_EVALUATORS for settings in config.evals.values()):
         metrics = evaluate(config, workdir, overrides=overrides)
-        summary = {"top1": metrics["probe/top1"]}
-        path.write_text(json.dumps(summary))
-        return summary["top1"]
+        if processes.is_lead():
+            path.write_text(json.dumps({"top1": metrics["probe/top1"]}))
+        return metrics["probe/top1"]
     return finetune(config, str(workdir), overrides)["top1"]
 
 
@@ -186,6 +187,8 @@ def main(config: ConfigDict, methods: Sequence[str], budgets: Sequence[str], num
     workdir = epath.Path(flags.FLAGS.workdir or "runs/label_budgets")
     jax.config.update("jax_compilation_cache_dir", str(workdir / "xla_cache"))  # Most runs compile the same networks.
     table = make_table(config, workdir, methods, budgets, num_runs, cli.overrides())
+    if not processes.is_lead():
+        return
     text = to_markdown(table)
     numbers = {method: {budget: cell.top1 for budget, cell in cells.items()} for method, cells in table.items()}
     (workdir / "table.md").write_text(text + "\n")

@@ -3,6 +3,7 @@
 Shape suffixes: B clips, T frames, S samples, N video tokens, M audio tokens, D hidden size.
 """
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -12,8 +13,8 @@ from ml_collections import FrozenConfigDict
 
 from cmav.errors import UserError
 from cmav.models.avs_net import AvsBackbone
+from cmav.models.batch_norm import BatchNorm
 from cmav.models.precision import FLOAT32
-from cmav.trees import is_under
 
 # Which streams a network has, by config.action.mode.
 STREAMS = {
@@ -28,7 +29,8 @@ class ActionHead(nn.Module):
     """Two fully connected layers with dropout before each; as an option, features are standardised first.
 
     What a frozen or little trained backbone says of two clips differs in a small part of its features only, and
-    standardised features show it, as to a linear probe.
+    standardised features show it, as to a linear probe. Features that a clip does not have count in no statistics, and
+    are zero when standardised, too.
     """
 
     config: FrozenConfigDict  # config.action
@@ -36,18 +38,15 @@ class ActionHead(nn.Module):
     batch_norm_momentum: float
 
     @nn.compact
-    def __call__(self, features_BxF: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, features_BxF: jax.Array, has_feature_BxF: jax.Array, *, train: bool) -> jax.Array:
         """Returns logits, float32 [B, num_classes]."""
         if self.config.standardise:
-            features_BxF = nn.BatchNorm(
-                use_running_average=not train,
-                momentum=self.batch_norm_momentum,
-                use_bias=False,
-                use_scale=False,
-                dtype=self.dtype,
-                name="norm",
-            )(features_BxF)
-        dropout = nn.Dropout(self.config.dropout, deterministic=not train)
+            norm = BatchNorm(
+                momentum=self.batch_norm_momentum, use_bias=False, use_scale=False, dtype=self.dtype, name="norm"
+            )
+            standardised_BxF = norm(features_BxF, use_running_average=not train, mask=has_feature_BxF)
+            features_BxF = jnp.where(has_feature_BxF, standardised_BxF, 0)
+        dropout = functools.partial(nn.Dropout(self.config.dropout), deterministic=not train)
         hidden = nn.relu(nn.Dense(self.config.hidden_size, dtype=self.dtype, name="hidden")(dropout(features_BxF)))
         logits = nn.Dense(self.config.num_classes, dtype=jnp.float32, precision=FLOAT32, name="logits")
         return logits(dropout(hidden))
@@ -71,7 +70,6 @@ class ActionNet(nn.Module):
 
     config: FrozenConfigDict  # config.model
     action: FrozenConfigDict  # config.action
-    frozen: tuple[str, ...] = ()  # config.optim.frozen
 
     @nn.compact
     def __call__(
@@ -92,7 +90,7 @@ class ActionNet(nn.Module):
           has_audio_B: bool; false: the clip's samples are not looked at.
           frame_rate: frames per second.
           sample_rate: samples per second.
-          train: whether dropout is active and BatchNorm uses the batch's statistics. Neither in what is frozen.
+          train: whether dropout is active and BatchNorm uses the batch's statistics.
 
         Raises:
           UserError: where the mode is none of those that exist.
@@ -101,26 +99,23 @@ class ActionNet(nn.Module):
         backbone = AvsBackbone(self.config, name="backbone")
         video, audio, out = None, None, {}
         if "video" in streams:
-            is_training = train and not self._is_frozen("backbone/video_encoder")
-            video, video_out = backbone.encode_video(video_BxTxHxWxC, frame_rate=frame_rate, train=is_training)
-            video = video if is_training or not train else jax.lax.stop_gradient(video)
+            video, video_out = backbone.encode_video(video_BxTxHxWxC, frame_rate=frame_rate, train=train)
             out |= {f"video/{key}": x for key, x in video_out.items() if key != "times"}
         if "audio" in streams:
-            is_training = train and not self._is_frozen("backbone/audio_encoder")
-            # Silence must not move the statistics by which sound is normalised; a batch of nothing else has no others.
-            heard = has_audio_B | ~jnp.any(has_audio_B)
+            # Silence must not move the statistics by which sound is normalised.
             audio, audio_out = backbone.encode_audio(
-                audio_BxSx2, sample_rate=sample_rate, train=is_training, mask=heard
+                audio_BxSx2, sample_rate=sample_rate, train=train, mask=has_audio_B
             )
-            audio = audio if is_training or not train else jax.lax.stop_gradient(audio)
             out |= {f"audio/{key}": x for key, x in audio_out.items() if key != "times"}
 
-        attends_in_training = train and not self._is_frozen("backbone/co_attention")
-        features = self._attend(backbone, video, audio, has_audio_B, train=attends_in_training)
+        features = self._attend(backbone, video, audio, has_audio_B, train=train)
         out |= {f"{stream}/features": x for stream, x in features.items()}
         out["features"] = jnp.concatenate([features[stream] for stream in streams], axis=-1)
         head = ActionHead(self.action, self.config.dtype, self.config.batch_norm_momentum, name="head")
-        return head(out["features"], train=train), out
+        # Of a single stream every clip has all features, whatever is said of its sound.
+        has_audio = has_audio_B[:, None] | (len(streams) == 1)
+        has_feature = [jnp.broadcast_to(has_audio | (stream == "video"), features[stream].shape) for stream in streams]
+        return head(out["features"], jnp.concatenate(has_feature, axis=-1), train=train), out
 
     def _attend(self, backbone, video_BxNxD, audio_BxMxD, has_audio_B, *, train: bool) -> dict[str, jax.Array]:
         """Each stream's features, [B, D]."""
@@ -135,9 +130,6 @@ class ActionNet(nn.Module):
             "video": jnp.where(heard_Bx1, video.mean(axis=1), alone.mean(axis=1)),
             "audio": jnp.where(heard_Bx1, audio.mean(axis=1), 0),
         }
-
-    def _is_frozen(self, name: str) -> bool:
-        return any(is_under(name, subtree) for subtree in self.frozen)
 
 
 def streams_of(mode: str) -> tuple[str, ...]:

@@ -3,6 +3,8 @@
 "Look, Listen, and Attend" (2020), equations 1 and 2 and Figure 3.
 """
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -52,7 +54,7 @@ class TransformerBlock(nn.Module):
         """Returns tokens [B, Q, D] and the attention weights [B, heads, Q, K]."""
         config, x = self.config, queries_BxQxD
         dtype, size = jnp.dtype(config.dtype), queries_BxQxD.shape[-1]
-        dropout = nn.Dropout(config.dropout, deterministic=not train)
+        dropout = functools.partial(nn.Dropout(config.dropout), deterministic=not train)
 
         attended, weights = MultiHeadAttention(config.num_heads, dtype, name="attention")(x, context_BxKxD)
         x = nn.LayerNorm(dtype=dtype, name="attention_norm")(x + dropout(attended))

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import FrozenConfigDict
 
+from cmav.models.batch_norm import BatchNorm
 from cmav.models.conv import conv1d, conv3d
 from cmav.models.layers import Layer, parse
 from cmav.models.pool import average_pool
@@ -21,9 +22,9 @@ BATCH_NORM_EPSILON = 1e-3  # as Owens & Efros
 
 
 class ConvLayer(nn.Module):
-    """Convolution, BatchNorm, ReLU. Over the global batch where the batch is sharded over devices (under jit).
+    """Convolution, BatchNorm, ReLU.
 
-    `mask`, bool [N], says which rows the batch's statistics are of; None: all.
+    `mask`, bool [N], says which rows the batch's statistics are of; None: all. Of no row: the stored ones stay.
     """
 
     layer: Layer
@@ -38,13 +39,12 @@ class ConvLayer(nn.Module):
             x = conv3d(x, kernel, layer.strides, self.config.conv_lowering, layer.dilation)
         else:
             x = conv1d(x, kernel, layer.strides, layer.dilation)
-        x = nn.BatchNorm(
-            use_running_average=not train,
-            momentum=self.config.batch_norm_momentum,
-            epsilon=BATCH_NORM_EPSILON,
-            dtype=x.dtype,
-            name="norm",
-        )(x, mask=None if mask is None else mask.reshape(-1, *(1,) * (x.ndim - 1)))
+        norm = BatchNorm(
+            momentum=self.config.batch_norm_momentum, epsilon=BATCH_NORM_EPSILON, dtype=x.dtype, name="norm"
+        )
+        if mask is not None:
+            mask = mask.reshape(-1, *(1,) * (x.ndim - 1))
+        x = norm(x, use_running_average=not train, mask=mask)
         return nn.relu(x)
 
 

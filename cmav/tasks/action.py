@@ -35,7 +35,6 @@ class Action:
     data_config: FrozenConfigDict
     model_config: FrozenConfigDict
     action_config: FrozenConfigDict
-    frozen: tuple[str, ...]
     seed: int
     clip: ClipShape
 
@@ -45,7 +44,7 @@ class Action:
         action = FrozenConfigDict({**config.action, "num_classes": _num_classes(config)})
         _check(action)
         data, model = FrozenConfigDict(config.data), FrozenConfigDict(config.model)
-        return cls(data, model, action, tuple(config.optim.frozen), config.seed, clip)
+        return cls(data, model, action, config.seed, clip)
 
     @property
     def num_views(self) -> int:
@@ -57,7 +56,7 @@ class Action:
         return streams_of(self.action_config.mode)
 
     def model(self) -> ActionNet:
-        return ActionNet(self.model_config, self.action_config, self.frozen)
+        return ActionNet(self.model_config, self.action_config)
 
     # TensorFlow is imported where it is used: models, steps and benchmarks run without it.
 
