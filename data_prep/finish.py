@@ -120,8 +120,9 @@ def _put_in_place(folder: str, plan: Plan) -> None:
     the next run finishes.
     """
     moves, superseded = [], []
-    present = files.shard_names(folder, plan.split)
+    # In this order: what another machine moves in between is then in both lists, and not in none.
     staged = set(files.names(files.build_folder(folder, plan.split)))
+    present = files.shard_names(folder, plan.split)
     for shard in range(plan.num_shards):
         target = layout.shard_path(folder, plan.split, shard, plan.num_shards)
         there = [tf.io.gfile.join(folder, name) for name in present.get(shard, ())]
@@ -131,6 +132,8 @@ def _put_in_place(folder: str, plan: Plan) -> None:
         elif target in there:
             there.remove(target)
             superseded += there
+            continue
+        if not there:  # Another machine is giving it its name just now.
             continue
         moves.append((there[0], target))
         superseded += [path for path in there[1:] if path != target]
