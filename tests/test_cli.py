@@ -14,7 +14,7 @@ def ends(error: BaseException) -> int | None:
     def main():
         raise error
 
-    return cli._exit_on_error(main)
+    return cli._exit_on_user_error(main)
 
 
 def wrapped(error: BaseException) -> BaseException:
