@@ -9,6 +9,7 @@ import re
 
 import tensorflow as tf
 
+from cmav.data import storage
 from data_prep import found
 from data_prep.manifest import Manifest, ManifestError, Video, read_text
 
@@ -74,7 +75,7 @@ def ucf101(videos: str, lists: str, split: str) -> Manifest:
     for kind in ("train", "test"):
         for n in (1, 2, 3):
             path = posixpath.join(lists, f"{kind}list{n:02d}.txt")
-            for where, line in _lines(path) if tf.io.gfile.exists(path) else ():
+            for where, line in _lines(path) if storage.exists(path) else ():
                 video, _, label = line.rpartition(" ") if kind == "train" else (line, "", "")
                 name = video.partition("/")[0]
                 if name not in numbers or (label and label != str(numbers[name] + 1)):
@@ -165,7 +166,7 @@ def _labelled(path: str, label: str, numbers: dict[str, int], splits: list[str])
 
 def _class_index(path: str) -> tuple[str, ...]:
     """Names of the classes in the order of `classInd.txt`, which numbers them from 1."""
-    if not tf.io.gfile.exists(path):
+    if not storage.exists(path):
         raise ManifestError(f"there is no {path}; get {UCF101_SOURCE}")
     classes = []
     for where, line in _lines(path):

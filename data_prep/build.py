@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 import tqdm
 
-from cmav.data import layout
+from cmav.data import layout, storage
 from cmav.errors import UserError
 from data_prep import (
     beam_runner,
@@ -99,7 +99,7 @@ def _do_units(args: argparse.Namespace, settled: plan.Plan, folder: str, root: s
     if args.retry_rejects:
         done -= _forget_rejects(folder, settled, [shard for shard in mine if shard in done])
     todo = [shard for shard in mine if shard not in done]
-    is_staged = tf.io.gfile.exists(layout.index_path(folder, settled.split))
+    is_staged = storage.exists(layout.index_path(folder, settled.split))
     units = [settled.unit(shard, folder, root, is_staged=is_staged, skip_gone=args.skip_gone) for shard in todo]
     if args.runner == "beam":
         beam_runner.run(units, args.beam_args)

@@ -1,7 +1,6 @@
 """The labelled sets that can be built from their official lists, by name."""
 
-import tensorflow as tf
-
+from cmav.data import storage
 from data_prep import action_lists, sound_lists
 from data_prep.manifest import Manifest, ManifestError
 
@@ -41,6 +40,6 @@ def read(name: str, videos: str, lists: str | None, split: str | None) -> Manife
     if name in LISTS and lists is None:
         raise ManifestError(f"--dataset {name} needs --lists, the folder of its official lists: {LISTS[name]}")
     for flag, folder in (("videos", videos), ("lists", lists)):
-        if folder is not None and not tf.io.gfile.isdir(folder):
+        if folder is not None and not storage.is_folder(folder):
             raise ManifestError(f"--{flag} {folder}: there is no such folder")
     return READERS[name](videos, lists, split or PHYSICAL_SPLIT)

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from cmav.data import schema
+from cmav.data import schema, storage
 from cmav.data.storage import patiently
 
 # A temporary file that nobody has written to for so long is what a killed run has left.
@@ -126,7 +126,7 @@ def rename(source: str, target: str, *, is_shared: bool = False) -> None:
             tf.io.gfile.rename(source, target, overwrite=True)
         except tf.errors.NotFoundError:
             done_before = is_shared or tries > 1  # a try may do its work and then fail to say so
-            if not done_before or not tf.io.gfile.exists(target):
+            if not done_before or not storage.exists(target):
                 raise
 
     patiently(action, target)

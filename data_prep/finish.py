@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from cmav.data import index, layout, schema
+from cmav.data import index, layout, schema, storage
 from cmav.errors import UserError
 from data_prep import files, official, shards
 from data_prep.plan_files import NUM_THREADS, Plan
@@ -181,7 +181,7 @@ def _open(folder: str, split: str) -> index.SplitIndex | None:
         try:
             return index.SplitIndex.load(folder, split)
         except index.DatasetError:
-            if not tf.io.gfile.exists(layout.index_path(folder, split)):
+            if not storage.exists(layout.index_path(folder, split)):
                 return None
             if not tries_left:
                 raise

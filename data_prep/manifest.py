@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import tensorflow as tf
 
-from cmav.data.storage import patiently
+from cmav.data import storage
 from cmav.errors import UserError
 from data_prep import labels
 from data_prep.videos import Video, Videos, named, stem
@@ -65,9 +65,9 @@ def read(videos: str, split: str | None) -> Manifest:
     Raises:
       ManifestError: where there is nothing to build from or the CSV is wrong.
     """
-    if tf.io.gfile.isdir(videos):
+    if storage.is_folder(videos):
         return walk(videos, split or DEFAULT_SPLIT)
-    if tf.io.gfile.exists(videos):
+    if storage.exists(videos):
         return read_csv(videos, split)
     raise ManifestError(f"--videos {videos}: there is no such folder or CSV file")
 
@@ -129,17 +129,9 @@ def read_text(path: str) -> str:
       ManifestError: where it is not in UTF-8.
     """
     try:
-        return _read(path).decode("utf-8-sig")
+        return storage.read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ManifestError(f"{path} is not a text in UTF-8: {error}") from error
-
-
-def _read(path: str) -> bytes:
-    def read() -> bytes:
-        with tf.io.gfile.GFile(path, "rb") as file:
-            return file.read()
-
-    return patiently(read, path)
 
 
 def is_media(name: str) -> bool:
@@ -158,7 +150,7 @@ def _media_extensions() -> frozenset[str]:
 
 def _lines(path: str) -> Iterator[tuple[int, list[str]]]:
     """The lines of a CSV file that are not empty, the header's first, each with its number."""
-    with io.TextIOWrapper(io.BytesIO(_read(path)), "utf-8-sig", newline="") as text:
+    with io.TextIOWrapper(io.BytesIO(storage.read_bytes(path)), "utf-8-sig", newline="") as text:
         reader = csv.reader(text, skipinitialspace=True)
         try:
             for values in reader:

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import tensorflow as tf
 
+from cmav.data import storage
 from data_prep import dealing, files, keys, lookup, overlap, plan_files
 from data_prep.clips import ClipOptions
 from data_prep.dealing import auto_shards as auto_shards
@@ -54,7 +54,7 @@ def settle(
     listed = manifest.splits[split]
     videos = listed if isinstance(listed, Videos) else Videos(listed)
     found = keys.of(videos)
-    before = load(folder, split) if tf.io.gfile.exists(files.plan_path(folder, split)) else None
+    before = load(folder, split) if storage.exists(files.plan_path(folder, split)) else None
     others = [load(folder, name) for name in plan_files.planned_splits(folder) if name != split]
     if before is not None:
         _check_same_options(before, options, num_shards)

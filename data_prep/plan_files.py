@@ -17,7 +17,7 @@ from fractions import Fraction
 import numpy as np
 import tensorflow as tf
 
-from cmav.data import layout
+from cmav.data import layout, storage
 from cmav.errors import UserError
 from data_prep import files, keys
 from data_prep.clips import ClipOptions
@@ -196,7 +196,7 @@ def load(folder: str, split: str) -> Plan:
 def planned_splits(folder: str) -> list[str]:
     """Names of the splits of a dataset folder that have a plan, sorted."""
     build = tf.io.gfile.join(folder, "build")
-    return [name for name in files.names(build) if tf.io.gfile.exists(files.plan_path(folder, name))]
+    return [name for name in files.names(build) if storage.exists(files.plan_path(folder, name))]
 
 
 def planned_sources(folder: str) -> Iterator[tuple[str, str, Iterator[tuple[str, float, float | None]]]]:

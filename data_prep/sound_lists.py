@@ -6,8 +6,7 @@ import io
 import posixpath
 import re
 
-import tensorflow as tf
-
+from cmav.data import storage
 from data_prep import found, manifest
 from data_prep.manifest import Manifest, ManifestError, Video
 
@@ -41,7 +40,7 @@ def esc50(videos: str, lists: str, split: str) -> Manifest:
       ManifestError: where the file is missing or a line is wrong.
     """
     paths = [posixpath.join(lists, *parts, "esc50.csv") for parts in ((), ("meta",))]
-    path = next(filter(tf.io.gfile.exists, paths), None)
+    path = next(filter(storage.exists, paths), None)
     if path is None:
         raise ManifestError(f"--lists {lists} has no esc50.csv, nor has meta in it; get {ESC50_SOURCE}")
     reader = csv.DictReader(io.StringIO(manifest.read_text(path), newline=""))
