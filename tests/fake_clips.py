@@ -79,7 +79,8 @@ def write_clips(
                 writer.write(record)
                 rows[number] = (shard, offset, len(record), clip.seconds, clip.has_audio, clip.label)
                 offset += len(record) + index.FRAME_OVERHEAD
-    np.save(index.index_path(os.fspath(folder), split), rows)
+    with open(index.index_path(os.fspath(folder), split), "wb") as file:
+        file.write(index.encode_index(rows))
     return index.SplitIndex.load(os.fspath(folder), split)
 
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 import jax
 import tensorflow as tf
-from absl import logging
 
 from cmav.checkpoint import ARRAY_ITEMS, Checkpoints
 from cmav.data import schema
@@ -28,26 +27,29 @@ def make(folder: pathlib.Path, times: int, rng: random.Random) -> Iterator[fault
 def _in_shards(folder: pathlib.Path, times: int, rng: random.Random) -> Iterator[fault.Row]:
     clips = fault.write_clips(folder / "clips")
     whole = _records(clips)
-    for what, pattern in (("shards", "*.tfrecord-*"), ("the index", "index-train.npy")):
-        counts = Counter()
-        for path, place, bit in fault.draw_bits(sorted(clips.glob(pattern.replace("*.", "*train."))), times, rng):
+    for what, pattern in (("shards", "*train.tfrecord-*"), ("the index", "index-train.npy")):
+        counts, said = Counter(), []
+        fault.progress(f"{times} bits of {what}")
+        for path, place, bit in fault.draw_bits(sorted(clips.glob(pattern)), times, rng):
             with fault.flipped(path, place, bit):
                 try:
                     records = _records(clips)
-                except (DatasetError, UserError):
-                    counts["the split was refused"] += 1
+                except (DatasetError, UserError) as error:
+                    counts["the split, which is refused"] += 1
+                    said.append(str(error))
                     continue
-            bad = [number for number, record in enumerate(records) if record is None]
-            wrong = [n for n, record in enumerate(records) if record is not None and record != whole[n]]
+            bad = [number for number, record in enumerate(records) if isinstance(record, str)]
+            said += [records[number] for number in bad]
+            wrong = [n for n, record in enumerate(records) if n not in bad and record != whole[n]]
             if len(records) != len(whole) or wrong:
                 counts["unnoticed: a record or its row is another"] += 1
             else:
                 counts["no record" if not bad else "the record" if len(bad) == 1 else "several records"] += 1
-        yield fault.Row(f"a bit of {what} flipped, {times} times", _listed(counts), "the record, its shard and byte")
+        yield fault.Row(f"a bit of {what} flipped, {times} times", _listed(counts), fault.kinds(said))
 
 
-def _records(clips: pathlib.Path) -> list[bytes | None]:
-    """Each record with its row's columns; None: it was noticed that it is damaged."""
+def _records(clips: pathlib.Path) -> list[bytes | str]:
+    """Each record with its row's columns, or what is said of its damage."""
     index = SplitIndex.load(str(clips), "train")
     found = []
     for number in range(len(index)):
@@ -56,8 +58,8 @@ def _records(clips: pathlib.Path) -> list[bytes | None]:
             schema.parse(tf.constant(data))
             row = index.rows[number]
             found.append(data + repr((float(row["seconds"]), bool(row["has_audio"]), int(row["label"]))).encode())
-        except DAMAGE:
-            found.append(None)
+        except DAMAGE as error:
+            found.append(str(error))
     return found
 
 
@@ -66,23 +68,21 @@ def _in_checkpoints(folder: pathlib.Path, times: int, rng: random.Random) -> Ite
     run = folder / "run"
     commands.run(*fault.TRAIN, "--config.checkpoint.every=6", f"--workdir={run}", **data)
     newest = sorted(path for path in (run / "checkpoints" / "12").rglob("*") if path.is_file())
-    whole, counts = _restored(run), Counter()
-    logging.set_verbosity(logging.ERROR)
-    for path, place, bit in fault.draw_bits(newest, times, rng):
-        with fault.flipped(path, place, bit):
+    whole, counts, said = _restored(run), Counter(), []
+    for number, (path, place, bit) in enumerate(fault.draw_bits(newest, times, rng)):
+        if number % 100 == 0:
+            fault.progress(f"bit {number} of {times} of checkpoints")
+        with fault.flipped(path, place, bit), fault.hearing() as heard:
             try:
                 found = _restored(run)
-            except UserError:
-                counts["the run (an error, though the step before is whole)"] += 1
-                continue
             except Exception as error:
-                counts[f"the run ({type(error).__name__})"] += 1
+                counts[f"the run, though the step before is whole ({type(error).__name__})"] += 1
+                said.append(str(error))
                 continue
+        said += heard
         same = "nothing: the bit does not matter" if found == whole else "unnoticed: other numbers"
         counts[same if found[0] == 12 else "the damaged step: the one before is used"] += 1
-    yield fault.Row(
-        f"a bit of the newest checkpoint flipped, {times} times", _listed(counts), "“checkpoint 12 … is damaged”"
-    )
+    yield fault.Row(f"a bit of the newest checkpoint flipped, {times} times", _listed(counts), fault.kinds(said))
 
 
 def _restored(run: pathlib.Path) -> tuple[int, str]:
@@ -96,6 +96,7 @@ def _in_videos(folder: pathlib.Path, times: int, rng: random.Random) -> Iterator
     (original,) = fault.write_videos(folder / "original", 1)
     videos = folder / "videos"
     videos.mkdir()
+    fault.progress(f"a build of {times} videos with a flipped bit")
     for number, (_, place, bit) in enumerate(fault.draw_bits([original], times, rng)):
         fault.flip_a_bit(pathlib.Path(shutil.copy(original, videos / f"flipped{number:04d}.mp4")), place, bit)
     for number in range(10):

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import logging
 import pathlib
 import random
 import re
@@ -11,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from tests import fake_clips, tiny_config
 from tests.data_prep import sample_videos
@@ -105,20 +106,48 @@ def or_nothing(lost: Sequence[str]) -> str:
     return "; ".join(lost) or "nothing"
 
 
-def words(outputs: str | Iterable[str], limit: int = 4) -> str:
+def words(outputs: str | Iterable[str]) -> str:
     """What commands warned of, each kind once and with how often, numbers and places left out."""
     text = outputs if isinstance(outputs, str) else "\n".join(outputs)
-    kinds: Counter[str] = Counter()
+    lines = re.sub(r":\n(?=\S)", ": ", text).splitlines()
+    found = [re.match(r"W\d{4} \S+ +\S+ \S+\] (.*)|([Ee]rror: .*|\w*(?:Error|Exception)\b.*)", line) for line in lines]
+    said = [match.group(1) or match.group(2) for match in found if match]
+    return kinds(line for line in said if "Waiting for previous save" not in line)
+
+
+def kinds(sentences: Iterable[str], limit: int = 4) -> str:
+    """Each kind of what was said once and with how often: numbers, names in quotes and folders make no kind."""
+    counts: Counter[str] = Counter()
     examples: dict[str, str] = {}
-    for line in re.sub(r":\n(?=\S)", ": ", text).splitlines():
-        found = re.match(r"W\d{4} \S+ +\S+ (\S+\]) (.*)|([Ee]rror: .*)|(\w*(?:Error|Exception)\b.*)", line)
-        if found and "Waiting for previous save" not in line:
-            said = re.sub(r"/tmp/[^\s:'\"]*/", "", found.group(2) or found.group(3) or found.group(4))[:160]
-            kind = re.sub(r"[\d.]+|'[^']*'", "#", said)
-            kinds[kind] += 1
-            examples.setdefault(kind, said)
-    shown = [f"“{examples[kind]}”" + (f" ({count}×)" if count > 1 else "") for kind, count in kinds.most_common(limit)]
-    return ", ".join(shown + [f"{len(kinds) - limit} more kinds"] * (len(kinds) > limit)) or "nothing"
+    for sentence in sentences:
+        said = re.sub(r"/tmp/[^\s:'\"]*/", "", sentence.replace("\n", " "))[:160]
+        kind = re.sub(r"[\d.]+|'[^']*'", "#", said)
+        counts[kind] += 1
+        examples.setdefault(kind, said)
+    shown = [f"“{examples[kind]}”" + (f" ({count}×)" if count > 1 else "") for kind, count in counts.most_common(limit)]
+    return ", ".join(shown + [f"{len(counts) - limit} more kinds"] * (len(counts) > limit)) or "nothing"
+
+
+@contextlib.contextmanager
+def hearing() -> Iterator[list[str]]:
+    """A list that gets what this process warns of, instead of the terminal."""
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            heard.append(record.getMessage())
+
+    heard: list[str] = []
+    logger, keep = logging.getLogger("absl"), Keep(logging.WARNING)
+    handlers, logger.handlers = logger.handlers, [keep]
+    try:
+        yield heard
+    finally:
+        logger.handlers = handlers
+
+
+def progress(what: str) -> None:
+    """A line for whoever waits; the rows go to the other stream."""
+    print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
 
 
 def in_namespace() -> None:

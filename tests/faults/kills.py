@@ -21,7 +21,7 @@ def make(folder: pathlib.Path, times: int, rng: random.Random) -> Iterator[fault
 
     outputs, kills, within_saves = [], 0, 0
     run = folder / "killed"
-    for _ in range(times):
+    for number in range(times):
         begun = time.time()
         process = commands.start(*train, f"--workdir={run}", **data)
         # Some fall into the start, most into what follows the first step.
@@ -32,6 +32,7 @@ def make(folder: pathlib.Path, times: int, rng: random.Random) -> Iterator[fault
         process.send_signal(signal.SIGKILL)
         outputs.append(process.communicate()[0])
         within_saves += any(not path.name.isdecimal() for path in (run / "checkpoints").glob("*"))
+        fault.progress(f"{number + 1} of {times} kills")
     outputs.append(commands.finish(commands.start(*train, f"--workdir={run}", **data)))
     resumed = [int(step) for output in outputs for step in re.findall(r"resuming at step (\d+)", output)]
     lost = [] if len(set(commands.digests(folder / "whole", run, **data))) == 1 else ["the end is another"]
