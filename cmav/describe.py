@@ -19,8 +19,8 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from cmav import cli
-from cmav.models.freezing import apply_in_training
 from cmav.tasks import Task, make_task
+from cmav.training.freezing import apply_in_training
 
 TABLE_DEPTH = 3  # of nested modules, in the table of parameters
 

@@ -39,10 +39,12 @@ import numpy as np
 from absl import flags, logging
 from tqdm import tqdm
 
-from cmav import cli, features, frozen
+from cmav import cli
 from cmav.errors import UserError
-from cmav.feature_file import FeatureFile, Part, Row, write_failures
-from cmav.watch import Seen, watch
+from cmav.own_videos.feature_file import FeatureFile, Part, Row, write_failures
+from cmav.own_videos.watch import Seen, watch
+from cmav.tasks import features
+from cmav.training import frozen
 
 DEFAULT_LAYER = "features"
 SAVE_SECONDS = 60.0  # between two savings
@@ -78,10 +80,10 @@ def embed(
     """Writes the features of videos to a file. The module's docstring says which, and what is in it.
 
     Args:
-      videos: a folder, walked to its depth, or a CSV as `data_prep.manifest.read_csv` describes it, of any splits.
-      checkpoint: as `cmav.frozen.load` takes it.
+      videos: a folder, walked to its depth, or a CSV as `cmav.media.manifest.read_csv` describes it, of any splits.
+      checkpoint: as `cmav.training.frozen.load` takes it.
       out: the .npz file, local. What is in it already is not made again.
-      layers: of the network, put side by side; see `cmav.features`.
+      layers: of the network, put side by side; see `cmav.tasks.features`.
       per_second: a row for each second, instead of one for each video.
       batch_size: windows that the network sees at a time.
       size: to which pictures are brought before the central crop, in pixels; None: as much larger than the crop as 256
@@ -92,8 +94,7 @@ def embed(
       UserError: where videos, checkpoint or layers are not there, or `out` was made with something else, or storage
         does not answer.
     """
-    from cmav.data import own_videos
-    from data_prep import manifest
+    from cmav.media import manifest, windows
 
     if "://" in out:
         raise UserError(f"--out={out} must be a local file.")
@@ -114,7 +115,7 @@ def embed(
         *(len(wanted), len(wanted) - len(todo), out, ", ".join(layers), network.step, network.run),
     )
 
-    spacing = own_videos.Spacing.every_second if per_second else own_videos.Spacing.side_by_side
+    spacing = windows.Spacing.every_second if per_second else windows.Spacing.side_by_side
     seen_videos = watch(
         network,
         todo.values(),

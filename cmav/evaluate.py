@@ -18,8 +18,9 @@ from absl import flags
 from etils import epath
 from ml_collections import ConfigDict
 
-from cmav import cli, distributed, splits
+from cmav import cli, distributed
 from cmav.errors import UserError, within
+from cmav.training import splits
 
 
 def evaluate(
@@ -44,8 +45,8 @@ def evaluate(
     Raises:
       UserError: where there is no such run, checkpoint or split, or the checkpoint is of another network.
     """
-    from cmav import pretrained
     from cmav.evals.evaluators import ask
+    from cmav.training import pretrained
 
     check_there_is_something(config, workdir)
     split = split or config.data.eval_split
@@ -76,16 +77,16 @@ def evaluate_splits(
     step: int | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> dict[int, dict[str, Any]]:
-    """Evaluates the run of each official split, `<workdir>/split<n>`, and reports the mean (`cmav.splits.report`).
+    """Evaluates the run of each official split, `<workdir>/split<n>`, and reports the mean (`splits.report`).
 
     Returns:
-      The numbers by split, as `cmav.summary.flatten` gives them.
+      The numbers by split, as `cmav.training.summary.flatten` gives them.
 
     Raises:
       UserError: as `evaluate`; before anything is evaluated where the run of a split is missing, or an evaluator does
         not fit.
     """
-    from cmav import pretrained, summary
+    from cmav.training import pretrained, summary
 
     runs = {number: splits.numbered(config, workdir, number) for number in numbers}
     mesh = distributed.make_mesh()
@@ -109,8 +110,8 @@ def check_there_is_something(config: ConfigDict, workdir: epath.Path) -> None:
     Raises:
       UserError: where there is nothing to evaluate.
     """
-    from cmav import pretrained
     from cmav.evals.evaluators import FEATURE_EVALUATORS
+    from cmav.training import pretrained
 
     if pretrained.has_checkpoints(str(workdir)):
         return
@@ -125,8 +126,8 @@ def check_there_is_something(config: ConfigDict, workdir: epath.Path) -> None:
 def _make_evaluators(config: ConfigDict, step: int, mesh: Any, split: str | None = None) -> dict[str, Any]:
     """Of a settled config. Frames and tokens are those of the phase that the checkpoint of `step` comes from."""
     from cmav.evals.evaluators import make_evaluators
-    from cmav.phases import phase_of
     from cmav.tasks import make_task
+    from cmav.training.phases import phase_of
 
     return make_evaluators(config, make_task(config, phase_of(config, step).settings), mesh, split)
 
@@ -135,9 +136,9 @@ def _load(config: ConfigDict, workdir: epath.Path, step: int | None, mesh: Any) 
     """The state of a checkpoint and its step; the state that a run would start from, and 0, where there is none."""
     import optax
 
-    from cmav import pretrained, train
-    from cmav.checkpoint import Checkpoints
     from cmav.tasks import make_task
+    from cmav.training import pretrained, train
+    from cmav.training.checkpoint import Checkpoints
 
     is_fresh = not pretrained.has_checkpoints(str(workdir))
     task = make_task(config, config.phases[0])  # The parameters are those of any phase.

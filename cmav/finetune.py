@@ -17,8 +17,9 @@ from absl import flags
 from etils import epath
 from ml_collections import ConfigDict
 
-from cmav import cli, distributed, splits
+from cmav import cli, distributed
 from cmav.errors import within
+from cmav.training import splits
 
 
 def finetune(config: ConfigDict, workdir: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,7 +36,10 @@ def finetune(config: ConfigDict, workdir: str, overrides: Mapping[str, Any]) -> 
       UserError: whatever the user can mend.
       Preempted: when asked to stop (SIGTERM), once the state is saved.
     """
-    from cmav import pretrained, train  # They import TensorFlow, and a mistyped flag should not wait for that.
+    from cmav.training import (
+        pretrained,  # They import TensorFlow, and a mistyped flag should not wait for that.
+        train,
+    )
 
     trainer = train.Trainer(pretrained.settle(config, workdir, overrides), workdir)
     trainer.run()
@@ -45,7 +49,7 @@ def finetune(config: ConfigDict, workdir: str, overrides: Mapping[str, Any]) -> 
 def finetune_splits(
     config: ConfigDict, workdir: str, numbers: Sequence[int], overrides: Mapping[str, Any]
 ) -> dict[int, dict[str, Any]]:
-    """Trains a run on each official split, `<workdir>/split<n>`, and reports the mean (`cmav.splits.report`).
+    """Trains a run on each official split, `<workdir>/split<n>`, and reports the mean (`cmav.training.splits.report`).
 
     All of them start from the same checkpoint. Returns their summaries, by split.
 
@@ -53,7 +57,7 @@ def finetune_splits(
       UserError: as `finetune`; what can be known of any split is said before the first is trained.
       Preempted: as `finetune`.
     """
-    from cmav import preflight, pretrained
+    from cmav.training import preflight, pretrained
 
     runs = {number: splits.numbered(config, workdir, number) for number in numbers}
     for number, (split_config, folder) in runs.items():

@@ -85,10 +85,10 @@ def localize(
 
     Args:
       videos: files, and folders that are walked to their depth.
-      checkpoint: as `cmav.frozen.load` takes it; for `cam` of a pretraining run.
+      checkpoint: as `cmav.training.frozen.load` takes it; for `cam` of a pretraining run.
       out: folder for the files; local. Those of the same names are replaced.
       method: one of `METHODS`.
-      boxes: where the sound really is, as `cmav.localization.known_boxes.read` reads it; drawn over the videos that are
+      boxes: where the sound really is, as `cmav.own_videos.known_boxes.read` reads it; drawn over the videos that are
         in it by their names. Those of a synthetic world move, others are drawn around the video's middle.
       batch_size: windows that the network sees at a time.
       size: width and height to which the network's pictures are brought, in pixels; None: as much larger than the
@@ -100,11 +100,11 @@ def localize(
       UserError: where videos, checkpoint or boxes are not there, or the network is not one for the method, or storage
         does not answer.
     """
-    from cmav import frozen  # It takes seconds, for which --help should not wait.
-    from cmav.localization import known_boxes, localized_video
-    from cmav.localization.sound_maps import Localizer
+    from cmav.media.streams import RejectedError
     from cmav.models import maps
-    from data_prep.media import RejectedError
+    from cmav.own_videos import known_boxes, localized_video
+    from cmav.own_videos.sound_maps import Localizer
+    from cmav.training import frozen  # It takes seconds, for which --help should not wait.
 
     if method not in METHODS:
         raise UserError(f"--method={method} is none of {', '.join(METHODS)}.")
@@ -145,7 +145,7 @@ def localize(
 
 def _names(videos: Sequence[str]) -> dict[str, str]:
     """Path of each video -> what its files are called: its name, with a number where several have the same."""
-    from data_prep import manifest
+    from cmav.media import manifest
 
     paths = []
     for video in videos:

@@ -22,7 +22,7 @@ def get_config():
     probe.type = "probe"
     probe.every = 5_000  # steps, where the probe looks on at a training
     probe.batch_size = 32  # views
-    # Side by side, each averaged over the clip; see cmav/features.py. On the synthetic world these gave more than
+    # Side by side, each averaged over the clip; see cmav/tasks/features.py. On the synthetic world these gave more than
     # "features", which are made to say whether sound and picture belong together.
     probe.layers = ("video/map", "audio/map")
     probe.cs = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of the SVM, to choose from on training videos

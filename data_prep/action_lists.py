@@ -10,8 +10,8 @@ import re
 import tensorflow as tf
 
 from cmav.data import storage
+from cmav.media.manifest import Manifest, ManifestError, Video, read_text
 from data_prep import found
-from data_prep.manifest import Manifest, ManifestError, Video, read_text
 
 UCF101_SOURCE = "UCF101TrainTestSplits-RecognitionTask.zip on https://www.crcv.ucf.edu/data/UCF101.php"
 HMDB51_SOURCE = (

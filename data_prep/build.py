@@ -11,12 +11,13 @@ import tqdm
 
 from cmav.data import layout, storage
 from cmav.errors import UserError
+from cmav.media import manifest
+from cmav.media.clips import ClipOptions
 from data_prep import (
     beam_runner,
     datasets,
     files,
     finish,
-    manifest,
     overlap,
     plan,
     plan_files,
@@ -25,7 +26,6 @@ from data_prep import (
     verify,
     workers,
 )
-from data_prep.clips import ClipOptions
 from data_prep.held_out import hold_out
 
 

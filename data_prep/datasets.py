@@ -1,8 +1,8 @@
 """The labelled sets that can be built from their official lists, by name."""
 
 from cmav.data import storage
+from cmav.media.manifest import Manifest, ManifestError
 from data_prep import action_lists, sound_lists
-from data_prep.manifest import Manifest, ManifestError
 
 PHYSICAL_SPLIT = "videos"  # no official split of any set is called so
 

@@ -9,9 +9,9 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 
+from cmav.media.clips import ClipOptions, milliseconds
+from cmav.media.videos import Video, Videos
 from data_prep import lookup
-from data_prep.clips import ClipOptions, milliseconds
-from data_prep.videos import Video, Videos
 
 VIDEOS_PER_SHARD = 32  # of one 10 s clip each, 2 to 6 MB: shards of 60 to 200 MB
 MIN_SHARDS = 16  # where there are that many videos, so that a small set is built in parallel too

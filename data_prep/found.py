@@ -5,8 +5,8 @@ import dataclasses
 import posixpath
 from collections.abc import Sequence
 
-from data_prep import manifest
-from data_prep.manifest import Manifest, ManifestError, Video
+from cmav.media import manifest
+from cmav.media.manifest import Manifest, ManifestError, Video
 
 MAX_NAMED = 5  # files in an error
 

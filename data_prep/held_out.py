@@ -5,8 +5,8 @@ import hashlib
 import os
 from collections.abc import Sequence
 
-from data_prep.manifest import DEFAULT_SPLIT, Manifest, ManifestError
-from data_prep.videos import Videos
+from cmav.media.manifest import DEFAULT_SPLIT, Manifest, ManifestError
+from cmav.media.videos import Videos
 
 TRAIN, VALIDATION = DEFAULT_SPLIT, "validation"
 

@@ -21,7 +21,7 @@ import hashlib
 
 import numpy as np
 
-from data_prep.videos import Videos
+from cmav.media.videos import Videos
 
 DTYPE = np.dtype(
     [

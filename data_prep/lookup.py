@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 import tensorflow as tf
 
 from cmav.data.storage import patiently
+from cmav.media.streams import SEEKABLE_FORMATS, RejectedError, StreamReader, video_stream
+from cmav.media.videos import Video, Videos
 from data_prep import workers
-from data_prep.media import SEEKABLE_FORMATS, RejectedError, StreamReader, video_stream
-from data_prep.videos import Video, Videos
 
 NUM_THREADS = 64  # each waits for a disk or a bucket
 _PER_TASK = 1000  # files

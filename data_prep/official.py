@@ -5,7 +5,7 @@ import json
 import posixpath
 from collections.abc import Sequence
 
-from data_prep.videos import Video
+from cmav.media.videos import Video
 
 MAX_NAMED = 3  # missing videos in the summary of a split
 

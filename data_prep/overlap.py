@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Mapping
 
 from cmav.errors import UserError
-from data_prep.videos import Video
+from cmav.media.videos import Video
 
 MAX_NAMED = 3  # files in the error
 

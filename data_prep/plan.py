@@ -12,13 +12,13 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from cmav.data import storage
+from cmav.media.clips import ClipOptions
+from cmav.media.manifest import Manifest
+from cmav.media.videos import Video, Videos
 from data_prep import dealing, files, keys, lookup, overlap, plan_files
-from data_prep.clips import ClipOptions
 from data_prep.dealing import auto_shards as auto_shards
-from data_prep.manifest import Manifest
 from data_prep.plan_files import Part, Plan, PlanError, load
 from data_prep.plan_files import Unit as Unit
-from data_prep.videos import Video, Videos
 
 
 def settle(

@@ -19,9 +19,9 @@ import tensorflow as tf
 
 from cmav.data import layout, storage
 from cmav.errors import UserError
+from cmav.media.clips import ClipOptions
+from cmav.media.videos import FIELDS, Video, Videos
 from data_prep import files, keys
-from data_prep.clips import ClipOptions
-from data_prep.videos import FIELDS, Video, Videos
 
 VERSION = 2  # of the form; the first had no number, and all videos in plan.json
 NUM_THREADS = 16  # for small files

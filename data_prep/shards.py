@@ -10,12 +10,12 @@ import tensorflow as tf
 
 from cmav.data import index, schema, storage
 from cmav.errors import UserError
+from cmav.media.clips import cut
+from cmav.media.streams import RejectedError
+from cmav.media.videos import Video
 from data_prep import files, lookup
-from data_prep.clips import cut
-from data_prep.media import RejectedError
 from data_prep.plan_files import Plan, PlanError, Unit
 from data_prep.sounds import cut_sound
-from data_prep.videos import Video
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,8 +7,9 @@ import posixpath
 import re
 
 from cmav.data import storage
-from data_prep import found, manifest
-from data_prep.manifest import Manifest, ManifestError, Video
+from cmav.media import manifest
+from cmav.media.manifest import Manifest, ManifestError, Video
+from data_prep import found
 
 ESC50_SOURCE = "https://github.com/karolpiczak/ESC-50 (meta/esc50.csv)"
 DCASE2013_SOURCE = (

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from cmav.data import schema
-from data_prep.audio_track import AudioTrack
-from data_prep.clips import MAX_RECORD_BYTES, ClipOptions, check_amount, milliseconds
-from data_prep.manifest import Video
-from data_prep.media import MAX_SECONDS, RejectedError, memory_in_words
+from cmav.media.audio_track import AudioTrack
+from cmav.media.clips import MAX_RECORD_BYTES, ClipOptions, check_amount, milliseconds
+from cmav.media.manifest import Video
+from cmav.media.streams import MAX_SECONDS, RejectedError, memory_in_words
 
 
 def cut_sound(video: Video, root: str, options: ClipOptions, alive: Callable[[], None]) -> Iterator[schema.Clip]:

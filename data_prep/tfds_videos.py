@@ -15,13 +15,13 @@ import tensorflow_datasets as tfds
 from av.video.reformatter import VideoReformatter
 
 from cmav.data import schema
+from cmav.media.clips import ClipOptions
+from cmav.media.manifest import Manifest, ManifestError, Video
+from cmav.media.streams import RejectedError
+from cmav.media.video_track import resized
 from data_prep import shards
-from data_prep.clips import ClipOptions
 from data_prep.dealing import auto_shards
-from data_prep.manifest import Manifest, ManifestError, Video
-from data_prep.media import RejectedError
 from data_prep.plan_files import Unit
-from data_prep.video_track import resized
 
 PREFIX = "tfds:"
 FRAME_RATE = Fraction(25)

@@ -1,4 +1,4 @@
-"""Units of work in parallel on one machine, in processes that may die (`cmav.isolated`).
+"""Units of work in parallel on one machine, in processes that may die (`cmav.media.isolated`).
 
 Each worker says which video it begins. Where it dies or falls silent, its unit is given to a fresh process; a video
 that does it again is rejected, and the run goes on.
@@ -11,8 +11,8 @@ import queue
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from cmav import isolated
 from cmav.errors import UserError
+from cmav.media import isolated
 
 # Seconds that writing may take without a sign of life: what closes a shard may send all of it to a bucket.
 MAX_WRITING = 1800.0

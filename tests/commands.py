@@ -12,7 +12,7 @@ from typing import IO, Any
 import jax
 import numpy as np
 
-from cmav.checkpoint import ARRAY_ITEMS, Checkpoints
+from cmav.training.checkpoint import ARRAY_ITEMS, Checkpoints
 
 ROOT = pathlib.Path(__file__).parent.parent
 

@@ -3,8 +3,9 @@
 import jax
 from absl import flags
 
-from cmav import cli, distributed, train
+from cmav import cli, distributed
 from cmav.errors import UserError
+from cmav.training import train
 from tests import tiny_config
 
 

@@ -1,10 +1,10 @@
 """In place of a worker process, which takes seconds to start: the same work in this process."""
 
-from cmav.data import decoding
+from cmav.media import decoding
 
 
 class FakeWorker:
-    """As `cmav.data.decoding.worker()`."""
+    """As `cmav.media.decoding.worker()`."""
 
     def call(self, *args):
         items = []

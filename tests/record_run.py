@@ -12,7 +12,8 @@ import jax
 import numpy as np
 from etils import epath
 
-from cmav import distributed, evaluate, train
+from cmav import distributed, evaluate
+from cmav.training import train
 from tests import tiny_config
 
 

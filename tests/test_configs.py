@@ -8,8 +8,8 @@ import pytest
 
 from cmav import config as cmav_config
 from cmav.evals.evaluators import EVALUATORS
-from cmav.optim import make_optimizer, make_schedule
 from cmav.tasks import make_task
+from cmav.training.optim import make_optimizer, make_schedule
 
 NAMES = sorted(path.stem for path in (pathlib.Path(__file__).parent.parent / "configs").glob("[a-z]*.py"))
 

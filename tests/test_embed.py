@@ -13,19 +13,19 @@ import pytest
 from ml_collections import FrozenConfigDict
 
 from cmav import embed as embed_module
-from cmav import frozen, watch
-from cmav.checkpoint import Checkpoints
-from cmav.data import decoding
 from cmav.data.pipeline import make_loader
 from cmav.embed import embed
 from cmav.errors import UserError
-from cmav.features import pooled
+from cmav.media import decoding, manifest
+from cmav.media.clips import ClipOptions, cut
+from cmav.own_videos import watch
 from cmav.tasks import make_task
-from data_prep import manifest
-from data_prep.clips import ClipOptions, cut
+from cmav.tasks.features import pooled
+from cmav.training import frozen
+from cmav.training.checkpoint import Checkpoints
 from tests import fake_clips, tiny_config
-from tests.data_prep.sample_videos import Sound, flashes_at, steady_times, write_video
 from tests.fake_worker import FakeWorker
+from tests.media.sample_videos import Sound, flashes_at, steady_times, write_video
 from tests.models import fake_variables
 
 RATE, SIZE, WINDOW = 10, 20, 2.0
@@ -62,7 +62,7 @@ def loaded(run):
 
 @pytest.fixture(autouse=True)
 def here(monkeypatch):
-    """Videos are read in this process: tests/data/test_decoding.py has the real ones."""
+    """Videos are read in this process: tests/media/test_decoding.py has the real ones."""
     monkeypatch.setattr(decoding, "worker", FakeWorker)
 
 

@@ -9,10 +9,11 @@ import pytest
 from etils import epath
 
 from cmav import config as cmav_config
-from cmav import evaluate, splits, summary, train
+from cmav import evaluate
 from cmav.errors import UserError
 from cmav.evals import evaluators
 from cmav.tasks import make_task
+from cmav.training import splits, summary, train
 from tests import fake_clips, tiny_config
 
 NUM_CLIPS, STEPS = 12, 2

@@ -5,10 +5,11 @@ import logging
 
 import pytest
 
-from cmav import finetune, splits
+from cmav import finetune
 from cmav.errors import UserError
+from cmav.training import splits
 from tests import fake_clips, tiny_config
-from tests.test_pretrained import save_run
+from tests.training.test_pretrained import save_run
 
 
 @pytest.fixture

@@ -11,21 +11,21 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cmav import frozen
 from cmav import localize as localize_module
-from cmav.data import decoding, own_videos
 from cmav.data.clip_shape import ClipShape
 from cmav.errors import UserError
-from cmav.localization.overlay_video import OverlayVideo, ShownFrames, even
-from cmav.localization.sound_maps import Localizer
 from cmav.localize import localize
+from cmav.media import decoding, windows
+from cmav.media.manifest import Video
 from cmav.models import maps
 from cmav.models.positions import token_times
+from cmav.own_videos.overlay_video import OverlayVideo, ShownFrames, even
+from cmav.own_videos.sound_maps import Localizer
 from cmav.tasks import make_task
-from data_prep.manifest import Video
+from cmav.training import frozen
 from tests import tiny_config
-from tests.data_prep.sample_videos import Sound, flashes_at, numbered, steady_times, write_video
 from tests.fake_worker import FakeWorker
+from tests.media.sample_videos import Sound, flashes_at, numbered, steady_times, write_video
 from tests.models import fake_variables
 from tests.test_embed import save_run
 
@@ -53,7 +53,7 @@ def localizer(network):
 
 @pytest.fixture(autouse=True, scope="module")
 def here():
-    """Videos are read in this process: tests/data/test_decoding.py has the real ones."""
+    """Videos are read in this process: tests/media/test_decoding.py has the real ones."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decoding, "worker", FakeWorker)
         yield
@@ -95,7 +95,7 @@ def load(path):
 
 def test_spacing_covers_a_video_with_overlapping_windows():
     shape = ClipShape(seconds=WINDOW, stored_frame_rate=RATE, frame_rate=RATE, sample_rate=1000)
-    spacing = own_videos.Spacing.half_overlapping(shape)
+    spacing = windows.Spacing.half_overlapping(shape)
     for num_frames in range(1, 120):
         numbers = [number for number in range(30) if spacing.counts(number, num_frames)]
         last = max(num_frames - 20, 0)
@@ -115,8 +115,8 @@ def test_maps_of_one_window_are_the_networks(network, tmp_path):
     path = write_video(str(tmp_path / "v.mkv"), times, noisy(20), sound, rate=RATE)
 
     task = network.task
-    side_by_side = own_videos.Spacing.side_by_side(task.clip)
-    (window,) = own_videos.windows(Video(path, "v"), "", task.clip, SIZE, side_by_side)
+    side_by_side = windows.Spacing.side_by_side(task.clip)
+    (window,) = windows.cut_windows(Video(path, "v"), "", task.clip, SIZE, side_by_side)
     video = np.stack([tf.io.decode_jpeg(jpeg).numpy() for jpeg in window.frames])[None]
     batch = {"video": video, "audio": window.audio[None, None]}
 
@@ -244,7 +244,7 @@ def test_turned_frames_are_written_upright(tmp_path, monkeypatch):
     path = write_video(str(tmp_path / "v.mkv"), steady_times(RATE, 0.3), noisy(3), rate=RATE)
     with contextlib.closing(ShownFrames(path)) as frames:
         stored = [picture for _, picture in frames]
-    monkeypatch.setattr("cmav.localization.overlay_video.as_shown", lambda picture, frame: np.rot90(picture))
+    monkeypatch.setattr("cmav.own_videos.overlay_video.as_shown", lambda picture, frame: np.rot90(picture))
     with contextlib.closing(ShownFrames(path)) as frames:
         turned = [picture for _, picture in frames]
         with OverlayVideo(str(tmp_path / "o.mp4"), frames.rate, has_sound=False) as overlay:

@@ -14,12 +14,12 @@ import jax
 import numpy as np
 import pytest
 
-from cmav import summary, train
-from cmav.checkpoint import Checkpoints
 from cmav.data.pipeline import make_loader
 from cmav.tasks import make_task
+from cmav.training import summary, train
+from cmav.training.checkpoint import Checkpoints
 from tests import fake_clips, tiny_config
-from tests.test_pretrained import save_run
+from tests.training.test_pretrained import save_run
 
 ROOT = pathlib.Path(__file__).parent.parent
 

@@ -24,7 +24,7 @@ from cmav.tasks import Task
 
 class Evaluator(Protocol):
     def run(self, state: Any) -> Iterator[tuple[str, float | np.ndarray]]:
-        """Yields (metric name, value) of a `cmav.train.TrainState`. Called by all processes together."""
+        """Yields (metric name, value) of a `cmav.training.train.TrainState`. Called by all processes together."""
 
     def write_report(self, folder: epath.Path) -> list[epath.Path]:
         """Writes tables and pictures of the last `run`; returns their paths."""

@@ -4,7 +4,7 @@ python -m cmav.evals.localization --boxes=vggss.json           # the trivial row
 python -m cmav.evals.localization --boxes=Annotations --json   # of Flickr-SoundNet's folder, as JSON
 
 The protocol (Senocak et al. 2018; VGG-SS, Chen et al. 2021; EZ-VSL's code): a map is resized to 224×224, the half P of
-its pixels that is brighter than the median is the prediction, and with g the truth (`cmav.evals.boxes.Truth.mask`)
+its pixels that is brighter than the median is the prediction, and with g the truth (`boxes.Truth.mask`)
 
     cIoU = Σ P·g / (Σ g + Σ P·[g = 0]).
 
@@ -25,10 +25,10 @@ from scipy.sparse import csgraph, csr_array
 
 from cmav import cli
 from cmav.errors import UserError
-from cmav.evals import boxes
-from cmav.evals.boxes import SIZE, Truth
 from cmav.evals.localization_scores import Row, Scores, format_table
 from cmav.evals.ranking import Ranking
+from cmav.localization import boxes
+from cmav.localization.boxes import SIZE, Truth
 
 
 def score(heatmaps: Iterable[np.ndarray], truths: Sequence[Truth]) -> Scores:

@@ -25,14 +25,15 @@ from cmav.data.clip_ids import read_clip_ids
 from cmav.data.index import DAMAGE, SplitIndex
 from cmav.data.pipeline import Loader
 from cmav.errors import UserError
-from cmav.evals import boxes, localization
-from cmav.evals.boxes import SIZE, Truth
+from cmav.evals import localization
 from cmav.evals.collect import collect
 from cmav.evals.false_alarms import false_alarms
 from cmav.evals.localization_pictures import Example, draw
 from cmav.evals.localization_scores import Scores, format_table
-from cmav.evals.scenes import read_scenes
+from cmav.localization import boxes
+from cmav.localization.boxes import SIZE, Truth
 from cmav.localization.listening import HEADS, Listening, find_maps
+from cmav.localization.scenes import read_scenes
 from cmav.models import maps
 from cmav.models.precision import float32_einsum
 from cmav.tasks.avs import Avs

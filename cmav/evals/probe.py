@@ -19,13 +19,14 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from sklearn.metrics import balanced_accuracy_score
 
-from cmav import distributed, features
+from cmav import distributed
 from cmav.data.index import SplitIndex
 from cmav.data.pipeline import Loader
 from cmav.errors import UserError
 from cmav.evals.collect import collect
 from cmav.evals.intervals import wilson_interval
 from cmav.evals.svm import Features, LinearProbe, check_classes
+from cmav.tasks import features
 
 TOP_K = 5
 
@@ -33,8 +34,8 @@ TOP_K = 5
 class ProbeEvaluator:
     """Fits a linear SVM to a network's features of one split and judges it by another.
 
-    `config` has `layers` (put side by side; see `cmav.features`), `cs` (values of C to choose from), `folds` (official
-    splits, or none) and `batch_size`. `run` yields `top1` and the ends of its 95% interval, `top5`,
+    `config` has `layers` (put side by side; see `cmav.tasks.features`), `cs` (values of C to choose from), `folds`
+    (official splits, or none) and `batch_size`. `run` yields `top1` and the ends of its 95% interval, `top5`,
     `mean_class_accuracy`, `C`, `videos` (judged), `videos_listed` (by the official list, where there is one) and
     `train_videos`. With folds it yields `<fold>/…` of each, and their means under the plain names.
 

@@ -10,7 +10,7 @@ import functools
 import numpy as np
 from scipy import ndimage
 
-from cmav.evals.boxes import SIZE
+from cmav.localization.boxes import SIZE
 
 
 @dataclasses.dataclass(frozen=True)

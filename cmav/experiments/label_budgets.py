@@ -24,7 +24,7 @@ from scipy import stats
 from cmav import cli, distributed, processes
 from cmav.errors import UserError
 from cmav.evals import figures
-from cmav.phases import list_phases
+from cmav.training.phases import list_phases
 
 ALL = "all"
 NUM_SPLITS = 3

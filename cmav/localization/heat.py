@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import matplotlib
 import numpy as np
 
-from cmav.evals.boxes import pixels
+from cmav.localization.boxes import pixels
 
 # As Owens & Efros show theirs: from half of the 97th percentile on, a map is seen through; it never hides the picture.
 FULL_PERCENTILE = 97

@@ -129,7 +129,7 @@ def similarity(
 ) -> jax.Array:
     """Cosine of each location's embedding with the audio's, -1 to 1, before positions and attention.
 
-    The audio's is its token nearest in time, as in `cmav.losses.alignment_loss`; with `whole_clip`, the mean of all.
+    The audio's is its token nearest in time, as in the temporal alignment loss; with `whole_clip`, the mean of all.
     """
     del net
     video_BxTxHxWxD = _unit(_embed(variables["params"]["backbone"], outputs))
@@ -148,7 +148,7 @@ def alignment(net: AvsNet, variables: Mapping[str, Any], outputs: Mapping[str, A
 
     The dot product of its embedding with the audio's token of the same time, at length 1, less the mean of those with
     all of the clip's audio tokens. From map to embedding all is linear, so that its mean over space is exactly this
-    difference of the video's token: what `cmav.losses.alignment_loss` makes large. What does not change while the sound
+    difference of the video's token: what the temporal alignment loss makes large. What does not change while the sound
     does is below 0 as often as above, and where all moments sound alike, as in silence, all is 0. In units of the
     tokens.
     """

@@ -1,7 +1,7 @@
 """What `localization_<split>.json` says: how well a network's maps show where the sound is.
 
 Its rows are those of `cmav.evals.localization`, each with a `kind`, and with what `cmav.evals.false_alarms` and the
-silent objects of `cmav.evals.scenes` add. Numbers are from 0 to 1.
+silent objects of `cmav.localization.scenes` add. Numbers are from 0 to 1.
 """
 
 import dataclasses

@@ -8,10 +8,10 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
-from cmav import run_config
 from cmav.reporting.files import interval, percent, read
 from cmav.reporting.media import Media
 from cmav.reporting.page import Section
+from cmav.training import run_config
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,8 +23,8 @@ import optax
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from cmav.data.clip_shape import ClipShape
-from cmav.losses import alignment_loss
 from cmav.models.avs_net import AvsNet
+from cmav.tasks.losses import alignment_loss
 
 NUM_AUDIOS = 2
 

@@ -4,8 +4,8 @@ import pathlib
 
 import pytest
 
+from cmav.media.manifest import ManifestError
 from data_prep import action_lists, datasets
-from data_prep.manifest import ManifestError
 from tests.data_prep.sample_lists import touch, write
 
 UCF101 = dict(

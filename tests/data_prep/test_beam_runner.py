@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from data_prep import build_tfrecords
-from tests.data_prep.sample_videos import numbered, steady_times, write_video
+from tests.media.sample_videos import numbered, steady_times, write_video
 
 
 @pytest.fixture

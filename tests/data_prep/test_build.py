@@ -18,8 +18,8 @@ import tensorflow_datasets as tfds
 
 from cmav.data import index, schema
 from data_prep import build_tfrecords, files, shards
-from tests.data_prep.sample_videos import Sound, flashes_at, numbered, steady_times, write_video
 from tests.data_prep.sample_work import run_here
+from tests.media.sample_videos import Sound, flashes_at, numbered, steady_times, write_video
 
 ROOT = pathlib.Path(__file__).parents[2]
 FLAGS = ["--clip_seconds", "1", "--size", "32", "--shards", "4", "--workers", "1"]

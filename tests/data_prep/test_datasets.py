@@ -12,8 +12,8 @@ import tensorflow_datasets as tfds
 from cmav.data import index, layout, schema
 from data_prep import build_tfrecords, datasets, files
 from tests.data_prep.sample_lists import write
-from tests.data_prep.sample_videos import Sound, flashes_at, steady_times, write_sound, write_video
 from tests.data_prep.sample_work import run_here
+from tests.media.sample_videos import Sound, flashes_at, steady_times, write_sound, write_video
 
 FLAGS = ["--size", "32", "--sample_rate", "8000", "--workers", "1"]
 LISTS = dict(

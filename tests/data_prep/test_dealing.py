@@ -6,11 +6,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from cmav.media.clips import ClipOptions, cut
+from cmav.media.videos import Video, Videos
 from data_prep import dealing, lookup
-from data_prep.clips import ClipOptions, cut
-from data_prep.videos import Video, Videos
-from tests.data_prep.sample_videos import Sound, numbered, steady_times, write_video
 from tests.data_prep.sample_work import run_here
+from tests.media.sample_videos import Sound, numbered, steady_times, write_video
 
 OPTIONS = ClipOptions()
 HOUR = 3600

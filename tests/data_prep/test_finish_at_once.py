@@ -12,11 +12,11 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from cmav.data import index, schema
+from cmav.media.clips import ClipOptions
+from cmav.media.manifest import Manifest
+from cmav.media.streams import RejectedError
+from cmav.media.videos import Video
 from data_prep import finish, plan, shards
-from data_prep.clips import ClipOptions
-from data_prep.manifest import Manifest
-from data_prep.media import RejectedError
-from data_prep.videos import Video
 
 ROUNDS = 6
 

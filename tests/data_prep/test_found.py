@@ -2,8 +2,8 @@
 
 import pytest
 
+from cmav.media.manifest import ManifestError, Video
 from data_prep import found
-from data_prep.manifest import ManifestError, Video
 from tests.data_prep.sample_lists import touch
 
 

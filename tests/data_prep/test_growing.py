@@ -13,8 +13,8 @@ import tensorflow_datasets as tfds
 
 from cmav.data import index, layout, schema
 from data_prep import build_tfrecords, files, finish, plan, shards
-from tests.data_prep.sample_videos import numbered, steady_times, write_video
 from tests.data_prep.sample_work import run_here
+from tests.media.sample_videos import numbered, steady_times, write_video
 
 FLAGS = ["--clip_seconds", "1", "--size", "16", "--frame_rate", "25", "--sample_rate", "8000", "--workers", "1"]
 

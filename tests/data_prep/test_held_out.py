@@ -1,8 +1,8 @@
 import pytest
 
+from cmav.media.manifest import Manifest, ManifestError
+from cmav.media.videos import Video
 from data_prep.held_out import hold_out, is_held_out
-from data_prep.manifest import Manifest, ManifestError
-from data_prep.videos import Video
 
 
 def manifest(sources):

@@ -2,8 +2,8 @@
 
 import json
 
+from cmav.media.manifest import Video
 from data_prep import official
-from data_prep.manifest import Video
 
 VIDEOS = [
     Video("x/a.avi", "a", splits=("test1", "train2")),

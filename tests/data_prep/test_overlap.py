@@ -2,8 +2,8 @@ import os
 
 import pytest
 
+from cmav.media.videos import Video
 from data_prep import overlap
-from data_prep.videos import Video
 
 
 @pytest.mark.parametrize(

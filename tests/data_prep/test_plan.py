@@ -12,9 +12,9 @@ from fractions import Fraction
 import pytest
 
 from cmav.data import storage
+from cmav.media.clips import ClipOptions
+from cmav.media.manifest import Manifest, Video
 from data_prep import files, plan, plan_files
-from data_prep.clips import ClipOptions
-from data_prep.manifest import Manifest, Video
 from data_prep.plan import PlanError
 
 OPTIONS = ClipOptions()

@@ -2,8 +2,8 @@
 
 import pytest
 
+from cmav.media.manifest import ManifestError
 from data_prep import datasets
-from data_prep.manifest import ManifestError
 from tests.data_prep.sample_lists import touch, write
 
 HEADER = "filename,fold,target,category,esc10,src_file,take\n"

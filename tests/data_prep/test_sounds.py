@@ -5,11 +5,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from data_prep.clips import ClipOptions
-from data_prep.manifest import Video
-from data_prep.media import RejectedError
+from cmav.media.clips import ClipOptions
+from cmav.media.manifest import Video
+from cmav.media.streams import RejectedError
 from data_prep.sounds import cut_sound
-from tests.data_prep.sample_videos import Sound, flashes_at, steady_times, write_sound, write_video
+from tests.media.sample_videos import Sound, flashes_at, steady_times, write_sound, write_video
 
 OPTIONS = ClipOptions(clip_seconds=Fraction(0), sample_rate=16_000, sound_only=True)
 

@@ -6,8 +6,8 @@ import pytest
 from cmav.data import index, schema
 from data_prep import build_tfrecords
 from data_prep.held_out import is_held_out
-from tests.data_prep.sample_videos import numbered, steady_times, write_video
 from tests.data_prep.sample_work import run_here
+from tests.media.sample_videos import numbered, steady_times, write_video
 
 FLAGS = ["--clip_seconds", "0.4", "--size", "8", "--frame_rate", "10", "--workers", "1"]
 

@@ -8,8 +8,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from cmav.data import index, schema
+from cmav.media.manifest import ManifestError
 from data_prep import build_tfrecords, shards, tfds_videos
-from data_prep.manifest import ManifestError
 from tests.data_prep.sample_work import run_here
 
 LENGTHS = {"train": [10, 1, 25, 7, 13], "test": [4, 9]}  # frames of each video

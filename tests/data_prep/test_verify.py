@@ -8,9 +8,9 @@ import pytest
 import tensorflow as tf
 
 from cmav.data import index, schema, storage
+from cmav.media.clips import ClipOptions
+from cmav.media.manifest import Video
 from data_prep import finish, shards
-from data_prep.clips import ClipOptions
-from data_prep.manifest import Video
 from data_prep.plan import Manifest, settle
 from data_prep.verify import verify
 from tests import failing_storage

@@ -11,10 +11,11 @@ import pytest
 from sklearn import metrics as sk
 
 from cmav.errors import UserError
-from cmav.evals import boxes, localization
-from cmav.evals.boxes import Truth
+from cmav.evals import localization
 from cmav.evals.false_alarms import false_alarms
 from cmav.evals.localization_scores import Row, Scores, areas_under_success, bootstrap_interval, format_table
+from cmav.localization import boxes
+from cmav.localization.boxes import Truth
 
 VGGSS = pathlib.Path(__file__).parents[3] / "shared/annotations/vggss/vggss.json"
 TRIVIAL = ["whole image", "centred disc", "random half", "upper bound"]

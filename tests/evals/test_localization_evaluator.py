@@ -23,8 +23,8 @@ from cmav import distributed
 from cmav.data import clip_ids
 from cmav.errors import UserError
 from cmav.evals import localization, localization_evaluator, localization_pictures
-from cmav.evals.boxes import SIZE, Truth
 from cmav.evals.evaluators import make_evaluators
+from cmav.localization.boxes import SIZE, Truth
 from cmav.localization.listening import HEADS, Listening, find_maps
 from cmav.models import maps
 from cmav.reporting import localization_results

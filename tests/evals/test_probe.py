@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from cmav import distributed, features
+from cmav import distributed
 from cmav.errors import UserError
 from cmav.evals.evaluators import EVALUATORS, make_evaluators
 from cmav.evals.svm import Features, LinearProbe
-from cmav.tasks import make_task
+from cmav.tasks import features, make_task
 from tests import fake_clips, tiny_config
 from tests.models import fake_variables
 

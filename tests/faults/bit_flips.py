@@ -10,10 +10,10 @@ from collections.abc import Iterator
 import jax
 import tensorflow as tf
 
-from cmav.checkpoint import ARRAY_ITEMS, Checkpoints
 from cmav.data import schema
 from cmav.data.index import DAMAGE, DatasetError, SplitIndex
 from cmav.errors import UserError
+from cmav.training.checkpoint import ARRAY_ITEMS, Checkpoints
 from tests import commands
 from tests.faults import fault
 

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from tests import fake_clips, tiny_config
-from tests.data_prep import sample_videos
+from tests.media import sample_videos
 
 CLIP_FLAGS = [f"--{key}={tiny_config.CLIPS[key]}" for key in ("size", "frame_rate", "sample_rate")]
 BUILD = ["data_prep/build_tfrecords.py", *CLIP_FLAGS, "--clip_seconds=2", "--workers=2"]

@@ -16,7 +16,7 @@ from fractions import Fraction
 
 import av
 
-from tests.data_prep.sample_videos import Sound, numbered, steady_times, write_sound, write_video
+from tests.media.sample_videos import Sound, numbered, steady_times, write_sound, write_video
 
 SECRET = "secret.mkv"  # what a playlist would reach: a good video that lies beside the folder
 

@@ -9,8 +9,8 @@ import pytest
 
 from cmav.data import index, schema
 from data_prep import build_tfrecords, workers
-from tests.data_prep.sample_videos import Sound, numbered, steady_times, write_video
 from tests.faults import hostile_files
+from tests.media.sample_videos import Sound, numbered, steady_times, write_video
 
 FLAGS = ["--clip_seconds", "1", "--size", "32", "--frame_rate", "10", "--sample_rate", "8000", "--workers", "2"]
 GOOD = ("good1.mp4", "good2.mkv")

@@ -10,13 +10,14 @@ import jax
 import numpy as np
 import pytest
 
-from cmav import distributed, train
+from cmav import distributed
 from cmav.evals import localization
-from cmav.evals.boxes import SIZE, Truth
+from cmav.localization.boxes import SIZE, Truth
 from cmav.localization.listening import Listening, find_maps
 from cmav.models import maps
-from cmav.optim import make_optimizer, make_schedule
 from cmav.tasks import make_task
+from cmav.training import train
+from cmav.training.optim import make_optimizer, make_schedule
 from tests import tiny_config
 
 SIDE, RADIUS, SECONDS, DECAY_SECONDS = 20, 2.5, 2.0, 0.12

@@ -10,9 +10,9 @@ import pytest
 
 from cmav.evals import localization_evaluator
 from cmav.localization.listening import Listening
-from cmav.losses import alignment_loss
 from cmav.models import maps
 from cmav.tasks import make_task
+from cmav.tasks.losses import alignment_loss
 from tests import tiny_config
 
 MAP = jax.ShapeDtypeStruct((2, 3, 4, 5, 6), jnp.float32)

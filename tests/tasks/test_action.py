@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cmav import train
 from cmav.data import index, schema
 from cmav.errors import UserError
 from cmav.tasks import action, make_task
+from cmav.training import train
 from tests import fake_clips, tiny_config
 from tests.models import fake_variables
 

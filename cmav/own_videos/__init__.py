@@ -1,0 +1,1 @@
+"""What a trained network says of videos that need no shards."""

@@ -1,0 +1,299 @@
+"""Starting from a pretrained network: finding its run, taking its settings over, loading parts of its checkpoint.
+
+A run's folder has `config.json` and `checkpoints/<step>`. Weights mean something only with the settings that they were
+trained with, and not all of these show in the arrays' shapes: the number of heads, the companding, the strides. So the
+run's own config gives the network, and the frame rate of the checkpoint's step, unless `config.init.inherit` is off.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+from absl import logging
+from etils import epath
+from ml_collections import ConfigDict
+from ml_collections.config_flags import config_path
+
+from cmav import distributed
+from cmav.errors import UserError
+from cmav.training import run_config
+from cmav.training.checkpoint import Checkpoints, list_whole
+from cmav.training.phases import phase_of
+from cmav.trees import flatten, heads, is_under
+
+RUNS = "runs"  # where `--workdir` puts runs by default, and "newest" looks
+NEWEST = "newest"
+CHECKPOINTS = "checkpoints"  # folder in a run's
+INHERITED = {  # beside all of `model`
+    "data": ("stored_frame_rate", "sample_rate", "crop_size"),
+    "loss": ("alignment_weight", "alignment_temperature"),  # which maps of the network mean something
+}
+OWN = {
+    **INHERITED,
+    "data": (*INHERITED["data"], "clip_seconds"),
+    "action": ("mode", "num_classes", "hidden_size", "standardise"),
+}
+_LOADED = ("params", "model_state")  # items of a checkpoint
+
+
+def locate(checkpoint: str) -> tuple[str, int | None]:
+    """Finds what `config.init.checkpoint` means.
+
+    Args:
+      checkpoint: a run's folder, one of its folders `checkpoints/<step>`, or "newest"; local or gs://.
+
+    Returns:
+      The run's folder, and the step; None is the newest.
+
+    Raises:
+      UserError: where there is no such run or checkpoint; says what to do.
+    """
+    if checkpoint == NEWEST:
+        return _newest_run(), None
+    match = re.fullmatch(r"(.*)/checkpoints(?:/(\d+))?/*", checkpoint)
+    folder, step = match.groups() if match else (checkpoint.rstrip("/"), None)
+    if not has_checkpoints(folder):
+        raise UserError(
+            f"checkpoint {checkpoint!r}: there are no checkpoints in {folder}/checkpoints. Name the "
+            "folder of a run (--workdir of python -m cmav.main), or one of its folders checkpoints/<step>."
+        )
+    return folder, int(step) if step else None
+
+
+def resolve(checkpoint: str) -> tuple[str, int]:
+    """As `locate`, but with the step of the checkpoint that is really loaded: of a run's the newest that is whole.
+
+    Raises:
+      UserError: as `locate`, or where none is whole.
+    """
+    run, step = locate(checkpoint)
+    if step is not None:
+        return run, step
+    checkpoints = Checkpoints(run)
+    _, metadata = checkpoints.restore_as_saved(_LOADED, distributed.replicated(distributed.make_mesh()))
+    checkpoints.close()
+    return run, metadata["step"]
+
+
+def has_checkpoints(folder: str) -> bool:
+    """Whether a folder is that of a run which has saved something."""
+    return newest_step(folder) is not None
+
+
+def newest_step(folder: str) -> int | None:
+    """The step of the last checkpoint that a run has saved to its end; None where there is none."""
+    return max((int(path.name) for path in list_whole(folder)), default=None)
+
+
+def is_wanted(config: ConfigDict) -> bool:
+    """Whether a run of this config starts from a checkpoint of another."""
+    return bool(config.init.checkpoint) and config.action.mode != "scratch"
+
+
+def settle(config: ConfigDict, workdir: str, overrides: Mapping[str, Any], *, to_train: bool = True) -> ConfigDict:
+    """The config of a run in `workdir`, with the network that it has or is to start from.
+
+    A run that has begun keeps its own network, wherever the one that it started from may be by now. Of one that is to
+    start, `init.checkpoint` then names a single checkpoint.
+
+    Args:
+      config: what everything else comes from.
+      workdir: the run's folder.
+      overrides: what the command line sets, by path ("model.dropout"): it counts for more than what the run had.
+      to_train: the run is to go on, with the phases of `config` at the rates of its own; otherwise its checkpoints are
+        to be looked at, and the phases are its own, from the first to the last.
+
+    Raises:
+      UserError: where the checkpoint to start from is not there, or a run's `config.json` is damaged.
+    """
+    if not config.init.inherit:
+        return config
+    if has_checkpoints(workdir):
+        return _inherit_own(config, workdir, overrides, to_train=to_train)
+    if not is_wanted(config):
+        return config
+    run, step = resolve(config.init.checkpoint)
+    config = inherit(config, run, step, overrides)
+    config.init.checkpoint = f"{run}/{CHECKPOINTS}/{step}"
+    return config
+
+
+def inherit(config: ConfigDict, run: str, step: int, overrides: Mapping[str, Any]) -> ConfigDict:
+    """A copy of a config with the network of another run's checkpoint: its `model`, its rates, and its crop.
+
+    Args:
+      config: what everything else comes from. All of its phases get the rate of the phase that the checkpoint is of.
+      run: folder of the other run; where it has lost its `config.json` nothing is changed, and that is said.
+      step: of the checkpoint.
+      overrides: as in `settle`.
+
+    Raises:
+      UserError: where the run's `config.json` is damaged.
+    """
+    theirs = _config_of(run)
+    if theirs is None:
+        return config.copy_and_resolve_references()
+    rate = phase_of(theirs, step).settings["frame_rate"]
+    phases = [{**phase, "frame_rate": rate} for phase in config.phases]
+    return _take_over(config, run, theirs, INHERITED, phases, overrides)
+
+
+def _inherit_own(config: ConfigDict, run: str, overrides: Mapping[str, Any], *, to_train: bool) -> ConfigDict:
+    """As `inherit`, of the run of this very config: its clips and its head count as well. See `settle`."""
+    theirs = _config_of(run)
+    if theirs is None:
+        return config.copy_and_resolve_references()
+    phases = [dict(phase) for phase in theirs.phases]
+    if to_train:  # Phases that are new go on at the last one's rate.
+        rates = [phase["frame_rate"] for phase in phases]
+        rates += rates[-1:] * (len(config.phases) - len(rates))
+        phases = [{**phase, "frame_rate": rate} for phase, rate in zip(config.phases, rates, strict=False)]
+    else:  # The command line may set the rate of one, but not move the steps at which they end.
+        overrides = {
+            key: value
+            for key, value in overrides.items()
+            if not key.startswith("phases") or key in {f"phases[{n}].frame_rate" for n in range(len(phases))}
+        }
+    return _take_over(config, run, theirs, OWN, phases, overrides)
+
+
+def _config_of(run: str) -> ConfigDict | None:
+    theirs = run_config.read(run)
+    if theirs is None:
+        path = run_config.path_of(run)
+        logging.warning("%s is not there: taking the network and the rates from this run's own config", path)
+    return theirs
+
+
+def _take_over(
+    config: ConfigDict,
+    run: str,
+    theirs: ConfigDict,
+    sections: Mapping[str, Sequence[str]],
+    phases: Sequence[Mapping[str, Any]],
+    overrides: Mapping[str, Any],
+) -> ConfigDict:
+    """A copy of a config with the `model` of another, the named keys of sections, these phases, and the overrides."""
+    config = config.copy_and_resolve_references()
+    before = flatten(_plain(config))
+    inherited = [(section, key) for section, keys in {"model": tuple(config.model), **sections}.items() for key in keys]
+    for section, key in inherited:
+        config[section][key] = theirs[section][key]
+    config.phases = tuple(phases)
+    # Only what is inherited is set again: the config may have been changed since the command line was read.
+    touched = ("phases", *(f"{section}.{key}" for section, key in inherited))
+    for key, value in overrides.items():
+        if key.startswith(touched):
+            config_path.set_value(key, config, value)
+    changed = [key for key, value in flatten(_plain(config)).items() if before.get(key) != value]
+    if changed:
+        logging.info("from %s: %s", run_config.path_of(run), ", ".join(sorted(changed)))
+    return config
+
+
+def start_from(items: dict[str, Any], config: ConfigDict) -> dict[str, Any]:
+    """Loads the subtrees `config.init.load` of a checkpoint into a fresh network.
+
+    Args:
+      items: `params` and `model_state`, fresh, on their devices.
+      config: of the run that begins.
+
+    Returns:
+      The items with those subtrees loaded; the rest is as it was. What was loaded, what is fresh and what of the
+      checkpoint is not used is logged.
+
+    Raises:
+      UserError: where an array of these subtrees is missing in the checkpoint or has another shape (names them), or
+        where the network has no such subtree.
+    """
+    run, step = locate(config.init.checkpoint)
+    sharding = jax.tree.leaves(items["params"])[0].sharding
+    checkpoints = Checkpoints(run)
+    saved, metadata = checkpoints.restore_as_saved(tuple(items), sharding, step)
+    checkpoints.close()
+    place = f"checkpoint {metadata['step']} of {run} (task {metadata.get('task')!r})"
+
+    ours, theirs = flatten(items), flatten(saved)
+    wanted = _choose(ours, config.init.load)
+    _check_fit({path: ours[path] for path in wanted}, theirs, place)
+    leaves = [theirs[path].astype(leaf.dtype) if path in wanted else leaf for path, leaf in ours.items()]
+    logging.info(
+        "starting from %s\n  loaded   %s\n  fresh    %s\n  not used %s",
+        place,
+        _count({path: ours[path] for path in wanted}),
+        _count({path: leaf for path, leaf in ours.items() if path not in wanted}),
+        _count({path: leaf for path, leaf in theirs.items() if path not in wanted}),
+    )
+    return jax.tree.unflatten(jax.tree.structure(items), leaves)
+
+
+def check_names(items: Mapping[str, Any], config: ConfigDict) -> None:
+    """Checks that a network has the subtrees `config.init.load`; `items` as in `start_from`, or their shapes.
+
+    Raises:
+      UserError: where it has not.
+    """
+    _choose(flatten(items), config.init.load)
+
+
+def _choose(paths: Iterable[str], names: Iterable[str]) -> set[str]:
+    """Paths of what belongs to the subtrees of these names, parameters and statistics alike."""
+    chosen = set()
+    for name in names:
+        under = {path for path in paths if is_under(_name(path), name)}
+        if not under:
+            known = ", ".join(heads(map(_name, paths)))
+            raise UserError(f"config.init.load: the network has no parameters {name!r}; it has {known}.")
+        chosen |= under
+    return chosen
+
+
+def _name(path: str) -> str:
+    """Of `params/backbone/…` and of `model_state/batch_stats/backbone/…`: `backbone/…`."""
+    item, _, rest = path.partition("/")
+    return rest if item == "params" else rest.partition("/")[2]
+
+
+def _check_fit(wanted: Mapping[str, Any], saved: Mapping[str, Any], place: str) -> None:
+    problems = [f"{path} is not in the checkpoint" for path in wanted if path not in saved]
+    problems += [
+        f"{path} is {saved[path].shape} in the checkpoint, {leaf.shape} here"
+        for path, leaf in wanted.items()
+        if path in saved and saved[path].shape != leaf.shape
+    ]
+    if problems:
+        shown = "\n  ".join(problems[:10]) + (f"\n  … and {len(problems) - 10} more" if len(problems) > 10 else "")
+        raise UserError(
+            f"{place} does not fit this network:\n  {shown}\n"
+            "Take the network from its run (--config.init.inherit=True), name other subtrees in config.init.load, or "
+            "another --config.init.checkpoint."
+        )
+
+
+def _count(leaves: Mapping[str, Any]) -> str:
+    if not leaves:
+        return "nothing"
+    millions = sum(leaf.size for leaf in leaves.values()) / 1e6
+    return f"{len(leaves)} arrays, {millions:.3f}M numbers: {', '.join(heads(map(_name, leaves)))}"
+
+
+def _newest_run() -> str:
+    """The pretraining run in `runs/` that has saved last."""
+    saved = {}
+    for path in epath.Path(RUNS).glob(f"*/{run_config.NAME}"):
+        if steps := list_whole(str(path.parent)):
+            saved[str(path.parent)] = max(step.stat().mtime for step in steps)
+    for run in sorted(saved, key=saved.__getitem__, reverse=True):
+        if run_config.read(run).task != "action":
+            logging.info("the newest pretrained run is %s", run)
+            return run
+    raise UserError(
+        f"no pretrained run in {RUNS}/ to start from. Pretrain first (python -m cmav.main "
+        "--config=configs/avs_cma.py), name another run's folder (--config.init.checkpoint=FOLDER, local or gs://) "
+        "or train from scratch (--config.action.mode=scratch)."
+    )
+
+
+def _plain(config: ConfigDict) -> dict[str, Any]:
+    return {section: config[section].to_dict() for section in ("model", "data", "action")}

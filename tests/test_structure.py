@@ -1,0 +1,59 @@
+"""The packages of the code know each other in one direction only: as the README's last section draws it."""
+
+import ast
+import pathlib
+import re
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+# The packages of the README's table, from the bottom up: each may know those before it. What is in none (the commands,
+# and small modules such as `cmav.errors`) is named below.
+PACKAGES = re.findall(r"^\| `cmav/(\w+)/` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+ANYONE_MAY_KNOW = ("cli", "config", "distributed", "errors", "processes", "trees")
+COMMANDS = ("main", "finetune", "evaluate", "embed", "localize", "describe", "report")
+# More than the order forbids: a network knows nothing of where its inputs come from, a record nothing of networks.
+KEPT_APART = {"models": {"data", "media"}, "localization": {"media"}, "evals": {"media"}, "training": {"media"}}
+
+
+def imports(path: pathlib.Path) -> set[str]:
+    """Names of the modules and packages that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: write the whole name"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def packages_known(path: pathlib.Path) -> set[str]:
+    """Which of `cmav.*` a file imports: the second part of the names."""
+    return {name.split(".")[1] for name in imports(path) if name.startswith("cmav.")}
+
+
+def test_every_package_knows_only_those_below_it():
+    assert len(PACKAGES) > 5
+    for path in (ROOT / "cmav").rglob("*.py"):
+        package = path.relative_to(ROOT / "cmav").parts[0]
+        if package not in PACKAGES:
+            continue
+        allowed = {package, *PACKAGES[: PACKAGES.index(package)], *ANYONE_MAY_KNOW} - KEPT_APART.get(package, set())
+        assert packages_known(path) <= allowed, path
+
+
+def test_small_modules_know_no_package():
+    for name in ANYONE_MAY_KNOW:
+        assert packages_known(ROOT / "cmav" / f"{name}.py") <= set(ANYONE_MAY_KNOW), name
+
+
+def test_preparation_knows_media_and_records_and_nothing_knows_preparation():
+    for path in (ROOT / "data_prep").rglob("*.py"):
+        assert packages_known(path) <= {"data", "media", "errors"}, path
+    for path in (ROOT / "cmav").rglob("*.py"):
+        assert not {name for name in imports(path) if name.startswith("data_prep")}, path
+
+
+def test_everything_has_its_place():
+    there = {path.stem for path in (ROOT / "cmav").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert there == {*PACKAGES, *ANYONE_MAY_KNOW, *COMMANDS, "__init__", "experiments"}

@@ -1,0 +1,199 @@
+"""A run's config.json: older ones mean what they meant, and what a run may go on with."""
+
+import functools
+import json
+import operator
+import pathlib
+
+import pytest
+
+from cmav import config as cmav_config
+from cmav.errors import UserError
+from cmav.training import run_config
+from tests import tiny_config
+
+OLD = pathlib.Path(__file__).parent / "config_version_0.json"  # of the first runs, before there was fine-tuning
+BATCHES = ((5.0, 8, 6), (10.0, 8, 6))
+
+
+def phases(*settings):
+    return tuple(dict(zip(("frame_rate", "batch_size", "steps"), one, strict=True)) for one in settings)
+
+
+def content(folder):
+    return json.loads((folder / "config.json").read_text())
+
+
+@pytest.fixture
+def config():
+    return tiny_config.get_config()
+
+
+def test_what_is_written_is_read(config, tmp_path):
+    assert run_config.read(tmp_path) is None
+    run_config.write(config, tmp_path / "run", step=0)
+    assert content(tmp_path / "run")["version"] == run_config.VERSION
+    assert run_config.read(tmp_path / "run").to_dict() == config.to_dict()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
+
+
+def test_a_run_without_a_version_means_what_it_meant(tmp_path):
+    """The defaults of fine-tuning are those of its first day, whatever they are today."""
+    (tmp_path / "config.json").write_text(OLD.read_text())
+    stored = run_config.read(tmp_path)
+    assert stored.model.num_heads == 4 and stored.model.video_layers == tiny_config.get_config().model.video_layers
+    assert stored.init.load == ("backbone",) and stored.optim.frozen == ()
+    expected = dict(mode="full", hidden_size=512, dropout=0.5, standardise=False, eval_clips=25, videos_per_class=0)
+    assert {key: stored.action[key] for key in expected} == expected
+    # Every key of today is there. Who adds one adds a step to UPGRADES, with what held before.
+    today = cmav_config.get_default()
+    for section in ("data", "model", "action", "init", "loss", "optim", "checkpoint"):
+        assert set(stored[section]) == set(today[section]), section
+    assert set(stored) == set(today)
+
+
+def test_a_run_without_a_version_goes_on(config, tmp_path):
+    (tmp_path / "config.json").write_text(OLD.read_text())
+    config.data.dir = "data"
+    run_config.check_can_go_on(config, tmp_path, step=7)
+    run_config.write(config, tmp_path, step=7)
+    assert content(tmp_path)["version"] == run_config.VERSION and "changes" not in content(tmp_path)
+    config.model.num_heads = 2
+    with pytest.raises(UserError, match=r"model\.num_heads: 4 in the run, 2 now"):
+        run_config.check_can_go_on(config, tmp_path, step=7)
+
+
+def test_a_newer_version_is_refused(config, tmp_path):
+    run_config.write(config, tmp_path, step=0)
+    (tmp_path / "config.json").write_text(json.dumps({**content(tmp_path), "version": run_config.VERSION + 1}))
+    with pytest.raises(UserError, match=rf"config\.json is of version {run_config.VERSION + 1}.* up to"):
+        run_config.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: "[]",
+        lambda text: "",
+        lambda text: text.replace('"version": 1', '"version": "one"'),
+        lambda text: text.replace('"task"', '"tusk"'),
+        lambda text: json.dumps({**json.loads(text), "data": None}),
+        lambda text: json.dumps({**json.loads(text), "loss": {}}),
+        lambda text: json.dumps({**json.loads(text), "phases": []}),
+        lambda text: json.dumps({**json.loads(text), "phases": [{"frame_rate": 5.0, "steps": 3}]}),
+    ],
+)
+def test_a_damaged_one_is_named(config, tmp_path, damage):
+    run_config.write(config, tmp_path, step=0)
+    (tmp_path / "config.json").write_text(damage((tmp_path / "config.json").read_text()))
+    with pytest.raises(UserError, match=rf"{tmp_path}/config\.json is damaged"):
+        run_config.read(tmp_path)
+
+
+def test_writing_that_fails_leaves_what_was_there(config, tmp_path):
+    run_config.write(config, tmp_path, step=0)
+    before = (tmp_path / "config.json").read_bytes()
+    (tmp_path / "config.json.tmp").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        run_config.write(config, tmp_path, step=0)
+    assert (tmp_path / "config.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("optim.learning_rate", 1e-4),
+        ("optim.clip_norm", 1.0),
+        ("optim.warmup_steps", 3),
+        ("loss.alignment_weight", 0.5),
+        ("evals.pretext.every", 3),
+        ("log_every", 7),
+        ("checkpoint.every", 1),
+        ("data.dir", "elsewhere"),
+        ("data.eval_split", "test"),
+        ("data.num_threads", 1),
+        ("data.prefetch_batches", 1),
+        ("data.max_bad_fraction", 0.5),
+        ("model.remat", "none"),
+        ("model.conv_lowering", "native"),
+        ("action.dropout", 0.1),  # of another task
+    ],
+)
+def test_what_may_change_is_kept_and_said(config, tmp_path, key, value):
+    run_config.write(config, tmp_path, step=0)
+    before = functools.reduce(operator.getitem, key.split("."), config)
+    config.update_from_flattened_dict({key: value})
+    run_config.check_can_go_on(config, tmp_path, step=7)
+    run_config.write(config, tmp_path, step=7)
+    assert content(tmp_path)["changes"] == [{"step": 7, "keys": {key: [before, value]}}]
+    run_config.write(config, tmp_path, step=9)
+    assert len(content(tmp_path)["changes"]) == 1
+    assert run_config.read(tmp_path).to_dict() == config.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", 1),
+        ("model.num_heads", 2),
+        ("model.positions", "none"),
+        ("model.audio_companding", "none"),
+        ("model.dtype", "bfloat16"),
+        ("data.train_split", "train2"),
+        ("data.clip_seconds", 1.5),
+        ("data.crop_size", 12),
+        ("data.sample_rate", 2000),
+        ("data.flip", True),
+        ("data.shift_both", True),
+        ("optim.name", "sgd"),
+    ],
+)
+def test_what_weights_or_examples_depend_on_is_refused(config, tmp_path, key, value):
+    run_config.write(config, tmp_path, step=0)
+    before = (tmp_path / "config.json").read_bytes()
+    config.update_from_flattened_dict({key: value})
+    shown = json.dumps(value)
+    with pytest.raises(UserError, match=rf"has done 7 steps with other settings:\n  {key}: .* in the run, {shown} now"):
+        run_config.check_can_go_on(config, tmp_path, step=7)
+    assert (tmp_path / "config.json").read_bytes() == before
+
+
+def test_of_fine_tuning_what_its_examples_depend_on_is_refused(tmp_path):
+    config = tiny_config.get_action_config()
+    run_config.write(config, tmp_path, step=0)
+    config.action.eval_clips = 2
+    run_config.check_can_go_on(config, tmp_path, step=3)
+    config.action.videos_per_class, config.action.mode = 5, "vision_only"
+    with pytest.raises(UserError, match=r"action\.mode: .*\n  action\.videos_per_class: 0 in the run, 5 now"):
+        run_config.check_can_go_on(config, tmp_path, step=3)
+
+
+@pytest.mark.parametrize(
+    ("step", "now", "refused"),
+    [
+        (7, ((5.0, 8, 6), (10.0, 8, 20)), None),  # the phase under way gets longer
+        (7, ((5.0, 8, 6), (10.0, 8, 2)), None),  # or shorter, if not shorter than it is
+        (8, ((5.0, 8, 6), (10.0, 8, 1)), r"phases\[1\]\.steps: 6 in the run, 1 now"),
+        (7, ((5.0, 8, 6), (10.0, 4, 6)), r"phases\[1\]\.batch_size: 8 in the run, 4 now"),
+        (7, ((5.0, 8, 6), (5.0, 8, 6)), r"phases\[1\]\.frame_rate: 10\.0 in the run, 5\.0 now"),
+        (7, ((5.0, 8, 5), (10.0, 8, 7)), r"phases\[0\]\.steps: 6 in the run, 5 now"),
+        (7, ((5.0, 8, 7), (10.0, 8, 6)), r"phases\[0\]\.steps: 6 in the run, 7 now"),
+        (7, ((5.0, 8, 6),), r"phases\[1\]\.frame_rate: 10\.0 in the run, not there now"),
+        (6, ((5.0, 8, 6), (10.0, 4, 3)), None),  # a phase yet to come
+        (6, ((5.0, 8, 9), (10.0, 8, 6)), None),  # one that is just at its end goes on
+        (6, ((5.0, 8, 6),), None),
+        (6, ((5.0, 4, 6), (10.0, 8, 6)), r"phases\[0\]\.batch_size: 8 in the run, 4 now"),
+        (12, (*BATCHES, (2.5, 8, 6)), None),
+        (12, ((5.0, 8, 6), (10.0, 8, 5)), r"phases\[1\]\.steps: 6 in the run, 5 now"),
+    ],
+)
+def test_phases_that_are_past_stay_and_others_may_change(config, tmp_path, step, now, refused):
+    config.phases = phases(*BATCHES)
+    run_config.write(config, tmp_path, step=0)
+    config.phases = phases(*now)
+    if refused is None:
+        run_config.check_can_go_on(config, tmp_path, step)
+    else:
+        with pytest.raises(UserError, match=refused):
+            run_config.check_can_go_on(config, tmp_path, step)
