@@ -66,10 +66,12 @@ def run(
 
     def build(number: int) -> None:
         worker = free.get()
-        for at in _videos_at_work(units[number], worker, max_silence, max_writing):
-            done[number] = at
-        done[number] = len(units[number].videos)
-        free.put(worker)
+        try:
+            for at in _videos_at_work(units[number], worker, max_silence, max_writing):
+                done[number] = at
+            done[number] = len(units[number].videos)
+        finally:
+            free.put(worker)  # After an error too: a thread that waits for one could not be ended.
 
     with concurrent.futures.ThreadPoolExecutor(num_workers, "cmav-workers") as threads:
         building = [threads.submit(build, number) for number in range(len(units))]

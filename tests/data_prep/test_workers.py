@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import pathlib
+import threading
 import time
 
 import pytest
@@ -52,6 +53,22 @@ def test_a_write_that_hangs_ends_the_run_and_is_nobodys_fault(tmp_path, last):
 def test_what_cannot_be_written_ends_the_run_and_says_why(tmp_path):
     with pytest.raises(workers.WorkError, match=r"(?s)shard 7 of split 'train'.*No space left on device"):
         workers.run([SampleUnit(str(tmp_path), 7, ("good",))], sample_work.fail, num_workers=1)
+
+
+def test_a_unit_that_fails_keeps_no_other_waiting(tmp_path):
+    """More units than workers, and the first fails at once: no thread may be left that waits for its worker."""
+    units = [SampleUnit(str(tmp_path), number, ("good",)) for number in range(8)]
+    failed = []
+
+    def run():
+        with pytest.raises(workers.WorkError, match="No space left on device"):
+            workers.run(units, sample_work.fail, num_workers=2)
+        failed.append(True)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert failed == [True]
 
 
 def test_workers_that_die_without_a_video_end_the_run(tmp_path):
