@@ -137,8 +137,10 @@ def _full_disk(error: BaseException | None) -> str | None:
     """What was said of a full disk, by the operating system or by whatever library met it; None: none is full."""
     while error is not None:
         for line in str(error).splitlines():
-            if os.strerror(errno.ENOSPC) in line or os.strerror(errno.EDQUOT) in line:
-                return line.strip()[:300]
+            for words in map(os.strerror, (errno.ENOSPC, errno.EDQUOT)):
+                before, found, after = line.strip().partition(words)
+                if found:  # What libraries write around it can be as long as a page.
+                    return f"{before[-200:]}{words}{after[:100]}"
         error = error.__cause__ or error.__context__
     return None
 
@@ -164,8 +166,12 @@ def _refuse(message: str) -> None:
 
 
 def _only_warnings_from_libraries(record) -> bool:
-    """Orbax and others log every step of theirs at INFO, which buries the progress that one looks for."""
+    """Orbax and others log every step of theirs at INFO, which buries the progress that one looks for.
+
+    And every error with its traceback, thread by thread, before they raise it: it is told where it ends the command.
+    """
     chatty = any(
         f"{os.sep}{name}{os.sep}" in record.pathname for name in ("orbax", "jax", "tensorboard", "tensorflow_datasets")
     )
-    return not chatty or record.levelno >= logging.converter.absl_to_standard(logging.WARNING)
+    is_warning = record.levelno >= logging.converter.absl_to_standard(logging.WARNING) and not record.exc_info
+    return not chatty or is_warning

@@ -1,6 +1,7 @@
 """How commands end: in a line for people, and with a status."""
 
 import errno
+import logging
 import os
 
 import pytest
@@ -40,12 +41,14 @@ def write_to_full_disk() -> BaseException:
         OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)),
         wrapped(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))),
         ValueError("RESOURCE_EXHAUSTED: Error writing local file: No space left on device [tensorstore]\nmore"),
+        ValueError(f"Error writing {'/a/long/path' * 50}: No space left on device [{'tensorstore' * 50}]"),
         write_to_full_disk(),
     ],
 )
 def test_a_full_disk_is_said_in_a_line(error, capsys):
     assert ends(error) == 1
     said = capsys.readouterr().err
+    assert any(os.strerror(number) in said for number in (errno.ENOSPC, errno.EDQUOT))
     assert "make room, and the same command goes on" in said and "Traceback" not in said and "\nmore" not in said
 
 
@@ -58,3 +61,14 @@ def test_statuses(capsys):
     assert ends(UserError("give another --workdir")) == 1
     assert "Error: give another --workdir" in capsys.readouterr().err
     assert ends(Preempted("saved step 3")) == 143
+
+
+def test_what_a_library_raises_is_told_once_and_without_its_threads_tracebacks():
+    def record(path, level, exc_info=None):
+        return logging.LogRecord("absl", level, path, 1, "saving failed", (), exc_info)
+
+    error = (ValueError, ValueError("no space"), None)
+    shown = cli._only_warnings_from_libraries
+    assert shown(record("/site/cmav/train.py", logging.INFO)) and shown(record("/site/cmav/a.py", logging.ERROR, error))
+    assert shown(record("/site/orbax/a.py", logging.WARNING)) and not shown(record("/site/orbax/a.py", logging.INFO))
+    assert not shown(record("/site/orbax/checkpoint/futures.py", logging.ERROR, error))
