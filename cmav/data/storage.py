@@ -5,6 +5,9 @@ file. Damage is what checksums, parsing and decoding say of bytes that could be 
 """
 
 import errno
+import functools
+import os
+import re
 import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -54,6 +57,9 @@ _TRANSIENT_ERRNOS = frozenset(
 )
 
 
+_PASSING_ANSWER = re.compile(r"\b(UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED)\b")
+
+
 class StorageError(UserError):
     """Storage does not answer, however often it is asked. Nothing is known of the file."""
 
@@ -63,6 +69,33 @@ def may_pass(error: BaseException) -> bool:
     if isinstance(error, tf.errors.OpError):
         return not isinstance(error, _PERMANENT)
     return isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNOS
+
+
+def tells_of_storage(error: BaseException) -> bool:
+    """Whether an error that a library has made of one of storage is of one that may be gone at the next try.
+
+    By its words, for libraries that write through storage of their own raise a ValueError: TensorStore's ends in those
+    of the operating system, or begins with those of a bucket's answer.
+    """
+    text = str(error)
+    return any(os.strerror(number) in text for number in _TRANSIENT_ERRNOS) or bool(_PASSING_ANSWER.search(text))
+
+
+def check_readable(folder: str) -> None:
+    """Reads every file below a folder, whatever is in it.
+
+    Raises:
+      StorageError: where storage does not answer.
+    """
+    for parent, _, names in patiently(lambda: list(tf.io.gfile.walk(folder)), folder):
+        for name in names:
+            patiently(functools.partial(_read_through, tf.io.gfile.join(parent, name)), f"{parent}/{name}")
+
+
+def _read_through(path: str) -> None:
+    with tf.io.gfile.GFile(path, "rb") as file:
+        while file.read(1 << 24):
+            pass
 
 
 def patiently(action: Callable[[], T], what: str, delays: Sequence[float] | None = None) -> T:

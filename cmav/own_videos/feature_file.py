@@ -123,9 +123,18 @@ class FeatureFile:
 
     def finish(self) -> None:
         """Joins what was saved to the file; whoever reads meanwhile finds the file before or the file after."""
+        from cmav.data import storage  # It imports TensorFlow, for which --help should not wait.
+
         self.save()
         if not self._saved:
             return
+        storage.patiently(self._write_joined, self._path)
+        for part in self._saved:
+            os.remove(part)
+        self._saved = []
+        os.rmdir(self._folder)
+
+    def _write_joined(self) -> None:
         sources = [path for path in (self._path, *self._saved) if os.path.exists(path)]
         temporary = f"{self._path}.tmp"
         try:
@@ -139,20 +148,22 @@ class FeatureFile:
                 os.remove(temporary)
             raise
         os.replace(temporary, self._path)
-        for part in self._saved:
-            os.remove(part)
-        self._saved = []
-        os.rmdir(self._folder)
 
     def _take(self, path: str) -> None:
         """Checks what a file's rows were made with, and counts them."""
-        try:
+        from cmav.data import storage
+
+        def read() -> tuple[dict[str, Any], dict[str, _Column]]:
             with np.load(path, allow_pickle=False) as arrays:
                 metadata = json.loads(str(arrays["metadata"]))
             columns = {name: _Column(path, name) for name in _DTYPES}
             for blocks in zip(*(columns[name].blocks() for name in ("path", "start", "end")), strict=True):
                 keys = zip(*(block.tolist() for block in blocks), strict=True)
                 self.parts.update((video, start, None if math.isnan(end) else end) for video, start, end in keys)
+            return metadata, columns
+
+        try:
+            metadata, columns = storage.patiently(read, path)
         except (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(f"--out={path} is there, but is no file of features: choose another.") from error
         changed = [

@@ -6,6 +6,7 @@ format does not notice is found, and the step before is used.
 """
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -17,10 +18,13 @@ from etils import epath
 from orbax.checkpoint import utils
 from orbax.checkpoint import v1 as ocp
 
+from cmav.data.storage import DELAYS, StorageError, check_readable, tells_of_storage, words
 from cmav.errors import UserError
 from cmav.trees import flatten
 
 T = TypeVar("T")
+
+_DELAYS_OF_LOADING = (0.25, 0.5, 1.0, 2.0)  # seconds before each new try to load a checkpoint
 
 ARRAY_ITEMS = ("params", "model_state", "opt_state")
 
@@ -39,6 +43,10 @@ def _folder(workdir: str) -> str:
     return os.path.join(workdir if "://" in workdir else os.path.abspath(workdir), "checkpoints")
 
 
+class DamagedError(Exception):
+    """What was read is not what was written."""
+
+
 class Checkpoints:
     """The checkpoints of one run. All methods are called by all processes together.
 
@@ -55,6 +63,7 @@ class Checkpoints:
             preservation_policy=policies.LatestN(keep) if keep else policies.PreserveAll(),
         )
         self._damaged: set[int] = set()
+        self._saving: tuple[int, dict[str, Any], dict[str, Any]] | None = None  # what is under way
 
     def steps(self) -> list[int]:
         """Steps of the whole checkpoints, oldest first. A save that was cut off is not among them."""
@@ -63,6 +72,8 @@ class Checkpoints:
     def save(self, step: int, state: dict[str, Any], metadata: dict[str, Any]) -> None:
         """Starts to save; returns once the arrays are copied, while the writing goes on. Saves a step only once.
 
+        Where the save before failed by an error of storage that may pass, that step is lost, and this is said.
+
         Args:
           step: number of the checkpoint.
           state: the items in `ARRAY_ITEMS`, each a tree of arrays.
@@ -70,6 +81,12 @@ class Checkpoints:
         """
         if step in self.steps() and step not in self._damaged:
             return
+        if (error := self._failure()) is not None:
+            logging.warning("step %d could not be saved (%s): saving step %d", self._saving[0], words(error), step)
+        self._start(step, state, metadata)
+
+    def _start(self, step: int, state: dict[str, Any], metadata: dict[str, Any]) -> None:
+        self._saving = step, state, metadata
         items = {name: state[name] for name in ARRAY_ITEMS if jax.tree.leaves(state[name])}
         metadata = {**metadata, "fingerprint": _fingerprints(items)}
         self._checkpointer.save_checkpointables_async(
@@ -122,11 +139,46 @@ class Checkpoints:
         return self._first_whole(load, step)
 
     def wait(self) -> None:
-        """Returns once everything is written."""
-        self._checkpointer.wait()
+        """Returns once everything is written, tried again where an error of storage may pass.
+
+        Raises:
+          StorageError: where storage does not answer.
+        """
+        for delay in (*DELAYS, None):
+            if (error := self._failure()) is None:
+                return
+            step, state, metadata = self._saving
+            if step in self.steps():  # It is whole, and what failed came after it.
+                self._saving = None
+                return
+            if delay is None or any(leaf.is_deleted() for leaf in jax.tree.leaves(state)):
+                raise StorageError(
+                    f"step {step} could not be saved in {self._directory}: storage does not answer ({words(error)}). "
+                    "The same command goes on from the step that was saved before."
+                ) from error
+            logging.warning("step %d could not be saved: %s; trying again in %g s", step, words(error), delay)
+            time.sleep(delay)
+            self._start(step, state, metadata)
+
+    def _failure(self) -> Exception | None:
+        """Waits for the save under way. Returns why it failed, where that may pass.
+
+        Of several processes each would try again by itself, while the others have gone on: there it ends the job.
+        """
+        if self._saving is None:
+            return None
+        try:
+            self._checkpointer.wait()
+        except Exception as error:
+            if jax.process_count() > 1 or not tells_of_storage(error):
+                raise
+            return error
+        self._saving = None
+        return None
 
     def close(self) -> None:
         """Waits for what is being written, then lets go."""
+        self.wait()
         self._checkpointer.close()
 
     def _first_whole(self, load: Callable[[int], T], step: int | None) -> T | None:
@@ -137,12 +189,10 @@ class Checkpoints:
         candidates = steps[::-1] if step is None else [step]
         for candidate in candidates:
             try:
-                return load(candidate)
+                return self._patiently(load, candidate)
             except UserError:
                 raise
-            except (
-                Exception
-            ) as error:  # Whatever a damaged file makes the libraries raise: the step before may be whole.
+            except Exception as error:  # Whatever a damaged file makes libraries raise: the step before may be whole.
                 self._damaged.add(candidate)
                 logging.warning("checkpoint %d in %s is damaged: %s", candidate, self._directory, _first_line(error))
         if candidates:
@@ -152,13 +202,33 @@ class Checkpoints:
             )
         return None
 
+    def _patiently(self, load: Callable[[int], T], step: int) -> T:
+        """Loads a checkpoint, several times where the bytes are not what is wrong as far as is known.
+
+        Orbax hides what storage said. What fails each time although every file can be read is damaged.
+
+        Raises:
+          StorageError: where storage does not answer.
+          Exception: where it is damaged.
+        """
+        for delay in _DELAYS_OF_LOADING if jax.process_count() == 1 else ():
+            try:
+                return load(step)
+            except (UserError, DamagedError):
+                raise
+            except Exception as error:
+                check_readable(f"{self._directory}/{step}")
+                logging.warning("checkpoint %d cannot be read: %s; trying again", step, _first_line(error))
+                time.sleep(delay)
+        return load(step)
+
     def _load(self, step: int, template: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         wanted = {name: tree for name, tree in template.items() if jax.tree.leaves(tree)}
         loaded = self._checkpointer.load_checkpointables(step, {**jax.tree.map(_abstract, wanted), "metadata": None})
         metadata = loaded.pop("metadata")
         for name, found in _fingerprints(loaded).items():
             if found != metadata["fingerprint"][name]:
-                raise ValueError(f"the fingerprint of {name} does not hold")
+                raise DamagedError(f"the fingerprint of {name} does not hold")
         return {**template, **loaded}, metadata
 
     def _check_shapes(self, step: int, template: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ def make(folder: pathlib.Path, times: int, rng: random.Random) -> Iterator[fault
     while process.poll() is None and kills < times:
         time.sleep(0.05)
         for worker in _workers(process.pid):
-            due = seen.setdefault(worker, time.monotonic() + rng.uniform(2, 8))  # the first seconds are imports
+            due = seen.setdefault(worker, time.monotonic() + rng.uniform(1, 4))  # the first seconds are imports
             if time.monotonic() > due and kills < times:
                 os.kill(worker, signal.SIGKILL)
                 kills += 1

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import errno
 import itertools
 import json
 import math
@@ -12,7 +13,9 @@ import zipfile
 import numpy as np
 import pytest
 
+from cmav.data import storage
 from cmav.errors import UserError
+from cmav.own_videos import feature_file
 from cmav.own_videos.feature_file import NOTE_CHARACTERS, FeatureFile, Row, write_failures
 
 METADATA = {"run": "/runs/a", "step": 3, "weights": "00ff00ff", "layers": ["features"]}
@@ -183,6 +186,28 @@ def test_what_cannot_be_saved_leaves_the_file_before(tmp_path, monkeypatch):
     assert numbers(tmp_path / "f.npz") == [0]
     open_file(tmp_path / "f.npz").finish()
     assert numbers(tmp_path / "f.npz") == [0, 1]
+
+
+def test_reading_that_fails_for_a_while_is_tried_again(tmp_path, monkeypatch):
+    """While rows are joined, and when a file of before is taken up."""
+    monkeypatch.setattr(storage, "DELAYS", (0.0,))
+    real, left = feature_file._Column.__init__, []
+
+    def fail_once(self, *args):
+        if left:
+            left.pop()
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(self, *args)
+
+    monkeypatch.setattr(feature_file._Column, "__init__", fail_once)
+    path = tmp_path / "f.npz"
+    for number in range(2):
+        left += [True] * (number > 0)  # the second time there is a file to take up
+        file = open_file(path)
+        file.add([make_row(number)])
+        left.append(True)
+        file.finish()
+        assert not left and numbers(path) == list(range(number + 1))
 
 
 def test_failures_are_a_list_of_videos(tmp_path):

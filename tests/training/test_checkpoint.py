@@ -10,7 +10,9 @@ import optax
 import pytest
 from orbax.checkpoint._src.path import gcs_utils
 
+from cmav.data.storage import StorageError
 from cmav.errors import UserError
+from cmav.training import checkpoint as checkpoint_module
 from cmav.training import pretrained
 from cmav.training.checkpoint import Checkpoints, list_whole
 
@@ -187,3 +189,97 @@ def test_restores_what_was_saved_without_knowing_it(tmp_path):
     restored, metadata = restore_as_saved()
     assert_same(restored["params"], items["params"])
     assert metadata["step"] == 7
+
+
+EIO = "UNKNOWN: Error reading local file 'manifest.ocdbt': Input/output error [os_error_code='5']"
+
+
+def failing(method, times, error):
+    """The method, whose first so many calls raise the error once their work is done."""
+    left = [times]
+
+    def call(*args, **kwargs):
+        result = method(*args, **kwargs)
+        if left[0]:
+            left[0] -= 1
+            raise error
+        return result
+
+    return call
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    monkeypatch.setattr(checkpoint_module, "DELAYS", (0.0, 0.0))
+    monkeypatch.setattr(checkpoint_module, "_DELAYS_OF_LOADING", (0.0, 0.0))
+
+
+def test_reading_that_fails_for_a_while_is_no_damage(tmp_path, at_once, monkeypatch, caplog):
+    items = make_items()
+    save(tmp_path, 1, make_items(seed=1))
+    save(tmp_path, 2, items)
+    checkpoints = Checkpoints(str(tmp_path))
+    monkeypatch.setattr(checkpoints, "_load", failing(checkpoints._load, 2, ValueError("incompatible handler")))
+    restored, metadata = checkpoints.restore(items)
+    assert metadata["step"] == 2 and "damaged" not in caplog.text
+    jax.tree.map(np.testing.assert_array_equal, restored, items)
+
+
+def test_where_not_even_the_bytes_can_be_read_nothing_is_called_damaged(tmp_path, at_once, monkeypatch):
+    save(tmp_path, 1, make_items())
+    checkpoints = Checkpoints(str(tmp_path))
+    monkeypatch.setattr(checkpoints, "_load", failing(checkpoints._load, 9, ValueError("incompatible handler")))
+
+    def unreadable(folder):
+        raise StorageError(f"{folder}: storage does not answer")
+
+    monkeypatch.setattr(checkpoint_module, "check_readable", unreadable)
+    with pytest.raises(StorageError, match=r"checkpoints/1: storage does not answer"):
+        checkpoints.restore(make_items())
+
+
+def break_saving(monkeypatch, checkpoints, times, error):
+    """The first so many savings write nothing, and say so when they are waited for."""
+    checkpointer, left, is_broken = checkpoints._checkpointer, [times], [False]
+    save, wait = checkpointer.save_checkpointables_async, checkpointer.wait
+
+    def start(*args, **kwargs):
+        is_broken[0] = left[0] > 0
+        left[0] -= 1
+        return None if is_broken[0] else save(*args, **kwargs)
+
+    def finish():
+        if is_broken[0]:
+            raise error
+        wait()
+
+    monkeypatch.setattr(checkpointer, "save_checkpointables_async", start)
+    monkeypatch.setattr(checkpointer, "wait", finish)
+
+
+def test_the_last_save_is_tried_again(tmp_path, at_once, monkeypatch):
+    checkpoints, items = Checkpoints(str(tmp_path)), make_items()
+    break_saving(monkeypatch, checkpoints, 2, ValueError(EIO))
+    checkpoints.save(5, items, {"step": 5})
+    checkpoints.close()
+    restored, _ = restore(tmp_path, items)
+    jax.tree.map(np.testing.assert_array_equal, restored, items)
+
+
+def test_a_save_that_failed_is_told_of_and_the_next_one_made(tmp_path, at_once, monkeypatch, caplog):
+    checkpoints = Checkpoints(str(tmp_path))
+    break_saving(monkeypatch, checkpoints, 1, ValueError(EIO))
+    checkpoints.save(5, make_items(5), {"step": 5})
+    checkpoints.save(6, make_items(6), {"step": 6})
+    checkpoints.close()
+    assert "step 5 could not be saved" in caplog.text and Checkpoints(str(tmp_path)).steps() == [6]
+
+
+@pytest.mark.parametrize(("times", "error"), [(1, ValueError("No space left on device")), (9, ValueError(EIO))])
+def test_a_full_disk_or_storage_that_stays_away_ends_it(tmp_path, at_once, monkeypatch, times, error):
+    checkpoints = Checkpoints(str(tmp_path))
+    break_saving(monkeypatch, checkpoints, times, error)
+    checkpoints.save(5, make_items(), {"step": 5})
+    words = "No space left" if times == 1 else r"step 5 could not be saved .* does not answer"
+    with pytest.raises((ValueError, StorageError), match=words):
+        checkpoints.wait()
