@@ -96,13 +96,15 @@ def _claim_folder(folder: Path, world: World) -> None:
         "distractors": list(world.distractors),
         "offscreen_share": world.offscreen_share,
     }
+    if world.looks_by_timbre:  # Where it is not noted it is off: there are folders that are older than the option.
+        options["looks_by_timbre"] = True
     path = folder / "world.json"
     if path.exists():
         before = json.loads(path.read_text())
         changed = [
-            f"{key} {before.get(key)} there, {value} asked"
-            for key, value in options.items()
-            if before.get(key) != value
+            f"{key} {before.get(key, False)} there, {options.get(key, False)} asked"
+            for key in {**options, **before}
+            if before.get(key, False) != options.get(key, False)
         ]
         if changed:
             raise ValueError(f"{folder} holds another world ({'; '.join(changed)}); choose another --out, or delete it")
@@ -123,6 +125,7 @@ def _world(args: argparse.Namespace) -> World:
         num_sources=args.num_sources,
         distractors=args.distractors,
         offscreen_share=args.offscreen_share,
+        looks_by_timbre=args.looks_by_timbre,
     )
 
 
@@ -150,6 +153,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help="of the videos have a sound from off-screen; half of these have no other",
     )
+    add("--looks_by_timbre", action="store_true", help="an object's shape and colour tell its timbre")
     add(
         "--classes",
         type=_classes,

@@ -2,7 +2,8 @@
 
 An action class is a motion and a timbre (`BounceBell`). Look, place and background are drawn independently of it, and
 in the default eight classes each timbre occurs with two motions and two of the motions with two timbres: no single
-frame gives the class away, and neither the pictures alone nor the sound alone decide all of it.
+frame gives the class away, and neither the pictures alone nor the sound alone decide all of it. With `looks_by_timbre`
+the look tells the timbre: of two sounds at once, a single frame tells which is of something that is seen.
 """
 
 import dataclasses
@@ -61,6 +62,7 @@ class World:
     classes: tuple[ActionClass, ...] = CATALOGUE[:8]
     num_sources: tuple[int, int] = (1, 1)  # sounding objects on screen
     distractors: tuple[int, int] = (0, 0)  # silent moving objects
+    looks_by_timbre: bool = False  # an object's shape and hue tell its timbre
     offscreen_share: float = 0.0  # of the videos have a sound from off-screen, half of these have no other
 
     def __post_init__(self):

@@ -1,6 +1,7 @@
 """How the synthetic world looks: outlines, colours, backgrounds, boxes. NumPy only; an object touches its patch only.
 
-Nothing here knows of classes: what an object looks like tells nothing about what it does or how it sounds.
+Nothing here knows of classes: unless a kind of look is asked for, what an object looks like tells nothing about what it
+does or how it sounds.
 """
 
 import colorsys
@@ -48,6 +49,7 @@ OUTLINES = {
     "star": _fair(_star(5)),
     "cross": _fair(_cross()),
 }
+NUM_KINDS = 6  # of looks that are told apart by shape and hue
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,14 +69,21 @@ class Look:
         return self.radius * np.stack([outline.min(axis=0), outline.max(axis=0)])
 
 
-def random_look(rng: np.random.Generator, side: float) -> Look:
+def random_look(rng: np.random.Generator, side: float, kind: int | None = None) -> Look:
     """Draws a look for a picture whose shorter side is `side`: any shape and hue, middle brightness, so that
-    it stands out from the dark background and white stands out from it."""
-    color = 255 * np.array(colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.5, 1.0), 1.0))
+    it stands out from the dark background and white stands out from it.
+
+    Looks of one `kind`, 0 to `NUM_KINDS` - 1, have one shape and about the same hue, and those of two kinds neither.
+    """
+    hue, saturation = rng.random(), rng.uniform(0.5, 1.0)
+    if kind is not None:
+        hue, saturation = (kind + 0.4 * (hue - 0.5)) / NUM_KINDS % 1.0, (1 + saturation) / 2
+    color = 255 * np.array(colorsys.hsv_to_rgb(hue, saturation, 1.0))
     luma, wanted = color @ _LUMA, rng.uniform(120, 170)
     darker, lighter = color * wanted / luma, color + (255 - color) * (wanted - luma) / (255 - luma)
     color = darker if luma > wanted else lighter
-    shape = list(OUTLINES)[rng.integers(len(OUTLINES))]
+    any_shape = rng.integers(len(OUTLINES))  # drawn in any case: what follows is to be the same
+    shape = list(OUTLINES)[any_shape if kind is None else kind]
     return Look(shape, rng.uniform(0, 2 * np.pi), rng.uniform(0.12, 0.2) * side, color)
 
 

@@ -131,9 +131,10 @@ def _plan_actor(
     others: Sequence[Actor],
 ) -> Actor:
     """Plans one of `crowd` objects on screen, or somebody off-screen; `others` are those before."""
-    # The look comes first, so that nothing about the action can reach it.
+    # The look comes first, so that nothing about the action can reach it, unless it is to tell of the timbre.
     side = min(world.width, world.height)
-    look = world_drawing.random_look(rng, side * min(1.0, np.sqrt(2 / crowd)))
+    kind = list(world_sounds.TIMBRES).index(action.timbre) if world.looks_by_timbre else None
+    look = world_drawing.random_look(rng, side * min(1.0, np.sqrt(2 / crowd)), kind)
     events = _random_events(world, rng)
     if not onscreen:
         return Actor(action, sounding, events)

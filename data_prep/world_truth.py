@@ -7,7 +7,7 @@
 | `trainlist01.txt` to `03` | UCF101's splits: "BounceBell/v_BounceBell_g02_c01.mp4 1"                                 |
 | `testlist01.txt` to `03`  | the same without the label; the groups of the three test lists are disjoint              |
 | `vggss.json`              | VGG-SS's list of file, class and the boxes of what sounds, in the middle frame           |
-| `events.json`             | who is in each video, on screen or off, sounding or silent, and when their events are    |
+| `events.json`             | who is in each video, on screen or off, between which Hz each sounds, when events are    |
 | `boxes/<stem>.npy`        | float32 [objects, frames, 4]: the box of each object on screen in each frame             |
 
 Boxes are x0, y0, x1, y1, from 0 to 1, and around all of an object, also where another one hides part of it: those that
@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep import world_drawing
+from data_prep import world_drawing, world_sounds
 from data_prep.world import World, label_of
 from data_prep.world_scene import Actor, Scene, plan_scene
 
@@ -111,11 +111,12 @@ def _events_entry(world: World, scene: Scene, name: str) -> dict:
 
 
 def _actor_entry(world: World, scene: Scene, actor: Actor) -> dict:
-    """Motion is null where it is not seen, timbre where it is not heard, class where either is."""
+    """Motion is null where it is not seen, timbre and its band where it is not heard, class where either is."""
     return {
         "class": actor.action.name if actor.onscreen and actor.sounding else None,
         "motion": actor.action.motion if actor.onscreen else None,
         "timbre": actor.action.timbre if actor.sounding else None,
+        "hertz": list(world_sounds.band(actor.action.timbre, world.sample_rate)) if actor.sounding else None,
         "onscreen": actor.onscreen,
         "sounding": actor.sounding,
         "shape": actor.look.shape if actor.onscreen else None,

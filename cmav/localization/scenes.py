@@ -32,12 +32,16 @@ class Scene:
         x0, y0, x1, y1 from 0 to 1; there may be none.
       sources_KxTx4: boxes of what is seen and sounds, in every frame.
       frame_rate: frames per second.
+      onscreen_hz: of each of them, between which frequencies it sounds, Hz; none in older worlds.
+      offscreen_hz: the same of what sounds and is not seen.
     """
 
     sound: Sound
     distractors_Kx4: np.ndarray
     sources_KxTx4: np.ndarray
     frame_rate: float
+    onscreen_hz: tuple[tuple[float, float], ...] = ()
+    offscreen_hz: tuple[tuple[float, float], ...] = ()
 
 
 def read_scenes(folder: str) -> dict[str, Scene]:
@@ -71,4 +75,14 @@ def _scene(folder: epath.Path, entry: dict) -> Scene:
     with (folder / "boxes" / f"{entry['file']}.npy").open("rb") as file:
         boxes_KxTx4 = np.load(file)
     middle = entry["num_frames"] // 2
-    return Scene(sound, boxes_KxTx4[silent, middle], boxes_KxTx4[sounding], float(entry["frame_rate"]))
+    onscreen_hz, offscreen_hz = (
+        tuple(_hertz(actor) for actor in actors if actor.get("hertz") and actor["onscreen"] == is_seen)
+        for is_seen in (True, False)
+    )
+    silent_Kx4, sources_KxTx4 = boxes_KxTx4[silent, middle], boxes_KxTx4[sounding]
+    return Scene(sound, silent_Kx4, sources_KxTx4, float(entry["frame_rate"]), onscreen_hz, offscreen_hz)
+
+
+def _hertz(actor: dict) -> tuple[float, float]:
+    low, high = actor["hertz"]
+    return float(low), float(high)

@@ -1,5 +1,6 @@
 """The command that makes a synthetic world: repeated, interrupted, misused."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,22 @@ def test_folder_of_another_world_is_refused(tmp_path, capsys):
         make(tmp_path, "--num_videos", "2", "--duration", "2", "--size", "48", "--seed", "5")
     assert "seed 0 there, 5 asked" in capsys.readouterr().err
     assert files_of(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ((), ("--looks_by_timbre",), "looks_by_timbre False there, True asked"),
+        (("--looks_by_timbre",), (), "looks_by_timbre True there, False asked"),
+    ],
+)
+def test_looks_by_timbre_is_another_world(tmp_path, capsys, before, after, message):
+    options = ("--num_videos", "1", "--duration", "2", "--size", "48")
+    make(tmp_path, *options, *before)
+    assert ("looks_by_timbre" in json.loads((tmp_path / "world.json").read_text())) == bool(before)
+    with pytest.raises(SystemExit):
+        make(tmp_path, *options, *after)
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,17 @@ def test_distractors_are_seen_and_not_heard(busy_world):
     assert unheard >= 10
 
 
+def test_what_sounds_is_heard_between_its_frequencies(simple_world):
+    shares = []
+    for entry in entries(simple_world):
+        low, high = entry["actors"][0]["hertz"]
+        _, samples, rate = decode_audio(video_path(simple_world, entry))
+        power = (np.abs(np.fft.rfft(samples, axis=0)) ** 2).sum(axis=1)
+        hertz = np.fft.rfftfreq(len(samples), 1 / rate)
+        shares.append(power[(hertz >= low) & (hertz <= high)].sum() / power.sum())
+    assert np.mean(shares) > 0.7  # A single object's pitch can be at the end of its timbre's.
+
+
 def test_offscreen_sound_has_no_box(busy_world):
     boxes = {entry["file"]: entry["bbox"] for entry in json.loads((busy_world / "vggss.json").read_text())}
     kinds = collections.Counter()

@@ -1,17 +1,21 @@
 """The synthetic world before it becomes files: what happens in it, how it looks and how it sounds."""
 
 import collections
+import colorsys
 import dataclasses
+import hashlib
+import json
 from fractions import Fraction
 
 import numpy as np
 import pytest
+from scipy import signal
 
-from data_prep import world_drawing
+from data_prep import world_drawing, world_truth
 from data_prep.world import CATALOGUE, ActionClass, World
 from data_prep.world_motions import MOTIONS
 from data_prep.world_scene import plan_scene, render_audio, render_frames
-from data_prep.world_sounds import TIMBRES, random_note
+from data_prep.world_sounds import TIMBRES, band, random_note
 
 FRAME_RATE = 30000 / 1001
 
@@ -79,6 +83,60 @@ def test_looks_tell_nothing_about_the_class():
         np.testing.assert_array_equal(plan_scene(one, number).background, plan_scene(other, number).background)
 
 
+CROWD = World(
+    seed=3, duration=2, num_sources=(1, 2), distractors=(0, 2), offscreen_share=0.6, looks_by_timbre=True, width=64
+)
+
+
+def test_shape_and_hue_tell_the_timbre_where_they_are_to():
+    """Of what sounds and what is silent: each timbre has one shape, and its hues are by themselves."""
+    world = dataclasses.replace(CROWD, classes=CATALOGUE)
+    shapes, hues = collections.defaultdict(set), collections.defaultdict(list)
+    for number in range(60):
+        for actor in plan_scene(world, number).onscreen:
+            shapes[actor.action.timbre].add(actor.look.shape)
+            hues[actor.action.timbre].append(colorsys.rgb_to_hsv(*actor.look.color / 255)[0])
+    assert shapes.keys() == TIMBRES.keys()
+    assert all(len(shape) == 1 for shape in shapes.values()) and len(set.union(*shapes.values())) == len(TIMBRES)
+    turns = {timbre: np.exp(2j * np.pi * np.array(hue)) for timbre, hue in hues.items()}
+    for timbre, mine in turns.items():
+        assert len(set(mine)) > 5
+        spread = abs(np.angle(mine[:, None] / mine)).max()
+        gap = min(abs(np.angle(mine[:, None] / others)).min() for other, others in turns.items() if other != timbre)
+        assert gap > spread / 2, timbre
+
+
+def test_looks_that_tell_the_timbre_change_nothing_else():
+    plain = dataclasses.replace(CROWD, looks_by_timbre=False)
+    shapes, sounds_offscreen = [], 0
+    for number in range(30):
+        scene, other = plan_scene(CROWD, number), plan_scene(plain, number)
+        np.testing.assert_array_equal(scene.background, other.background)
+        for actor, same in zip(scene.actors, other.actors, strict=True):
+            assert (actor.action, actor.sounding, actor.onscreen) == (same.action, same.sounding, same.onscreen)
+            np.testing.assert_array_equal(actor.events, same.events)
+            if actor.onscreen:
+                assert (actor.look.angle, actor.look.radius) == (same.look.angle, same.look.radius)
+                shapes.append(actor.look.shape == same.look.shape)
+        if not any(actor.sounding and actor.onscreen for actor in scene.actors):  # Or where it is heard is another.
+            np.testing.assert_array_equal(render_audio(CROWD, scene), render_audio(plain, other))
+            sounds_offscreen += 1
+    assert 0 < np.mean(shapes) < 0.5 and sounds_offscreen > 2
+
+
+def test_worlds_without_the_option_are_what_they_were_before_it(tmp_path):
+    """The digest is of the truth that was written before there were `looks_by_timbre` and `hertz`."""
+    world = dataclasses.replace(CROWD, looks_by_timbre=False)
+    world_truth.write_truth(tmp_path, world, num_videos=16, train_share=0.75)
+    events = json.loads((tmp_path / "events.json").read_text())
+    for entry in events:
+        for actor in entry["actors"]:
+            assert (actor.pop("hertz") is None) == (not actor["sounding"])
+    colors = [actor.look.color.round(2).tolist() for n in range(16) for actor in plan_scene(world, n).onscreen]
+    written = [json.dumps([events, colors], indent=1), (tmp_path / "vggss.json").read_text()]
+    assert hashlib.sha256("".join(written).encode()).hexdigest()[:16] == "e2d76abd287b70d9"
+
+
 def test_one_frame_does_not_give_the_class_away():
     """The nearest other frame, by colours or by a thumbnail, has the same class hardly more often than by chance."""
     world, count = World(width=64, height=64, frame_rate=Fraction(10), duration=2), 320
@@ -115,6 +173,25 @@ def test_timbres_are_told_apart_whatever_their_pitch():
     distances = np.linalg.norm(decibels[:, None] - decibels[None], axis=2)
     np.fill_diagonal(distances, np.inf)
     assert np.mean(names[distances.argmin(axis=1)] == names) > 0.95
+
+
+# Of the middle pitch, 50 ms after the strike; of the noise of a snap the middle.
+PITCHES = {"Bell": 800, "Drum": 141, "Whistle": 1983, "Buzz": 210, "Snap": 2850, "Pluck": 360}
+
+
+@pytest.mark.parametrize("timbre", TIMBRES)
+def test_a_band_holds_the_pitch_and_four_fifths_of_the_energy(timbre):
+    low, high = band(timbre, 16_000)
+    assert low < PITCHES[timbre] < high
+    rng, inside, below, total = np.random.default_rng(9), 0.0, 0.0, 0.0
+    for _ in range(60):
+        hertz, power = signal.periodogram(random_note(rng, timbre, 16_000), 16_000)
+        inside += power[(hertz >= low) & (hertz <= high)].sum()
+        below += power[hertz < low].sum()
+        total += power.sum()
+    assert inside / total == pytest.approx(0.8, abs=0.05)
+    assert below / total == pytest.approx(0.1, abs=0.04)
+    assert band(timbre, 44_100) == pytest.approx((low, high), rel=0.03)
 
 
 def test_catalogue_needs_both_motion_and_timbre():

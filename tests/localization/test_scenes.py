@@ -11,6 +11,7 @@ from cmav.localization.scenes import Sound
 from data_prep import world_truth
 from data_prep.world import World
 from data_prep.world_scene import plan_scene
+from data_prep.world_sounds import band
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +40,25 @@ def test_scenes_are_those_of_the_world(world, folder):
         tracks = world_truth.scene_boxes(world, planned)[[actor.sounding for actor in planned.onscreen]]
         np.testing.assert_array_equal(scene.sources_KxTx4, tracks)
         assert scene.frame_rate == float(world.frame_rate)
+        heard = [(actor.onscreen, band(actor.action.timbre, 44_100)) for actor in planned.actors if actor.sounding]
+        assert scene.onscreen_hz == tuple(hertz for onscreen, hertz in heard if onscreen)
+        assert scene.offscreen_hz == tuple(hertz for onscreen, hertz in heard if not onscreen)
         is_seen = len(silent) < len(planned.onscreen)
         assert scene.sound == (Sound.ON_SCREEN if is_seen else Sound.OFF_SCREEN)
     assert {scene.sound for scene in found.values()} == {Sound.ON_SCREEN, Sound.OFF_SCREEN}
     assert {len(scene.distractors_Kx4) for scene in found.values()} >= {0, 1}
+
+
+def test_worlds_that_are_older_than_hertz(folder):
+    with_hertz = scenes.read_scenes(str(folder))
+    entries = json.loads((folder / "events.json").read_text())
+    for entry in entries:
+        for actor in entry["actors"]:
+            del actor["hertz"]
+    (folder / "events.json").write_text(json.dumps(entries))
+    for file, scene in scenes.read_scenes(str(folder)).items():
+        assert scene.onscreen_hz == scene.offscreen_hz == ()
+        assert scene.sound == with_hertz[file].sound
 
 
 def test_silent_where_nothing_sounds(folder):
@@ -62,6 +78,11 @@ def test_missing_and_damaged_files_are_explained(tmp_path):
         scenes.read_scenes(str(tmp_path))
     (tmp_path / "boxes").mkdir()
     np.save(tmp_path / "boxes" / "v.npy", np.zeros((0, 3, 4)))
+    with pytest.raises(UserError, match="damaged"):
+        scenes.read_scenes(str(tmp_path))
+    np.save(tmp_path / "boxes" / "v.npy", np.zeros((1, 3, 4)))
+    entry = {"file": "v", "num_frames": 3, "frame_rate": 10, "actors": [{**actor, "sounding": True, "hertz": [90]}]}
+    (tmp_path / "events.json").write_text(json.dumps([entry]))
     with pytest.raises(UserError, match="damaged"):
         scenes.read_scenes(str(tmp_path))
     (tmp_path / "events.json").write_text('[{"file"')
