@@ -9,8 +9,13 @@ SCENES := data/scenes
 SCENES_VIDEOS := 160
 ACTIONS := data/actions
 ACTIONS_VIDEOS := 400
+CMAC := data/cmac
+# Of these 129 are held out: the sounds among which each is to be found.
+CMAC_VIDEOS := 648
+# Held out: one source beside an object that moves in silence, one with another sound from off-screen, and two.
+CMAC_SHOWN := FlashSnap/v_FlashSnap_g12_c01 PulseWhistle/v_PulseWhistle_g09_c01 BounceBell/v_BounceBell_g10_c01
 
-.PHONY: demo scenes actions test lint clean
+.PHONY: demo scenes actions cmac test lint clean
 
 demo: $(DEMO)/shards/index-validation.npy  ## synthesize videos, build shards, pretrain, show what was learned
 	$(BIN)/python -m cmav.main --config=configs/demo.py
@@ -28,9 +33,16 @@ scenes: $(SCENES)/shards/index-scenes.npy runs/demo/summary.json  ## where the d
 actions: $(ACTIONS)/shards/index-videos.npy runs/demo/summary.json  ## fine-tune the demo's network: accuracy by labels
 	$(BIN)/python -m cmav.experiments.label_budgets --config=configs/finetune_world.py --config.init.checkpoint=runs/demo
 
-# Two files of tests at a time: most of what they wait for is XLA compiling on one core.
+cmac: $(CMAC)/shards/index-validation.npy  ## contrast and attention consistency: a page as that of the demo
+	$(BIN)/python -m cmav.main --config=configs/cmac_demo.py
+	$(BIN)/python -m cmav.localize $(CMAC_SHOWN:%=$(CMAC)/videos/videos/%.mp4) --checkpoint runs/cmac_demo \
+	  --out runs/cmac_demo/localized --method guided --size 48 --boxes $(CMAC)/videos
+	$(BIN)/python -m cmav.report --workdir runs/cmac_demo
+	@echo "Open runs/cmac_demo/report.html in a browser. All scalars: $(BIN)/tensorboard --logdir runs"
+
+# Three tests at a time on two cores: much of what they wait for is XLA compiling on one core, and other processes.
 test: .venv/installed-test lint  ## lint, then every test
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal
 
 lint: .venv/installed-test
 	$(BIN)/ruff format --check .
@@ -62,6 +74,15 @@ $(ACTIONS)/shards/index-videos.npy: $(ACTIONS)/videos/manifest.csv
 	$(BIN)/python data_prep/build_tfrecords.py --dataset ucf101 --videos $(ACTIONS)/videos/videos --lists $(ACTIONS)/videos \
 	  --out $(ACTIONS)/shards --size 48 --frame_rate 10 --sample_rate 8000
 
+# What a thing looks like tells how it sounds; without that only the moments of its sounds would.
+$(CMAC)/videos/manifest.csv: | .venv/installed
+	$(BIN)/python data_prep/synthesize_videos.py --out $(CMAC)/videos --num_videos $(CMAC_VIDEOS) --seed 5 \
+	  --num_sources 1-2 --distractors 0-1 --offscreen_share 0.25 --looks_by_timbre \
+	  --classes BounceBell,HopDrum,PulseWhistle,KickBuzz,FlashSnap,ShakePluck --size 96 --frame_rate 10 --sample_rate 16000
+
+$(CMAC)/shards/index-validation.npy: $(CMAC)/videos/manifest.csv
+	$(BIN)/python data_prep/build_tfrecords.py --videos $< --out $(CMAC)/shards --size 48 --frame_rate 10 --sample_rate 8000
+
 # An install that was cut off leaves no mark, and is done again.
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cmav needs Python 3.11 or newer: make PYTHON=python3.11 …")'
@@ -73,5 +94,5 @@ $(ACTIONS)/shards/index-videos.npy: $(ACTIONS)/videos/manifest.csv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $@
 
-clean:  ## remove the data and runs of the demo, of the scenes and of the actions
-	rm -rf $(DEMO) runs/demo $(SCENES) $(ACTIONS) runs/label_budgets
+clean:  ## remove the data and runs of the demo, of the scenes, of the actions and of CMAC
+	rm -rf $(DEMO) runs/demo $(SCENES) $(ACTIONS) runs/label_budgets $(CMAC) runs/cmac_demo

@@ -31,6 +31,48 @@ PAPER_AUDIO_LAYERS = (
     ("conv", 128, (3,), (1,)),
 )
 
+# Settings of each encoder, by its name in `cmav.models.encoders`, for `config.model.video` and `config.model.audio`.
+ENCODERS = {
+    "video": {
+        "conv3d": {"layers": PAPER_VIDEO_LAYERS},
+        # Residual networks, Tran et al. 2018. `width`: channels of the first stage, doubled from stage to stage;
+        # `blocks`: of each stage; `stride`: pixels from place to place of the map, 2, 4, ... for finer maps.
+        "r2plus1d_18": {"width": 64, "blocks": (2, 2, 2, 2), "stride": 16},
+        "r3d_18": {"width": 64, "blocks": (2, 2, 2, 2), "stride": 16},
+    },
+    "audio": {
+        # Companding "mu_law" is sign(x) log(1 + 255|x|) / log 256, as Owens & Efros; or "none".
+        "conv1d": {"layers": PAPER_AUDIO_LAYERS, "companding": "mu_law"},
+        # A residual network of the log-mel spectrogram. `max_hz` 0: half the sample rate. `strides`, of (time,
+        # frequency): the stem's, then each stage's.
+        "log_mel_2d": {
+            "window_seconds": 0.025,
+            "hop_seconds": 0.010,
+            "mels": 80,
+            "min_hz": 0.0,
+            "max_hz": 0.0,
+            "width": 64,
+            "blocks": (2, 2, 2, 2),
+            "strides": ((2, 2), (1, 1), (2, 2), (2, 2), (2, 2)),
+            "masks": 0,
+            "mask_share": 0.2,
+        },
+    },
+}
+
+
+def encoder(stream: str, name: str, **changes) -> ConfigDict:
+    """Settings of an encoder, for `config.model.<stream>`: its defaults, but for `changes`.
+
+    Args:
+      stream: "video" or "audio".
+      name: in `ENCODERS`.
+      changes: settings that it has.
+    """
+    config = ConfigDict({"name": name, **ENCODERS[stream][name]})
+    config.lock().update(changes)
+    return config
+
 
 def get_default(task: str = "avs") -> ConfigDict:
     """Returns a fresh copy of all defaults, locked: assigning to a key that is not here is an error.
@@ -64,6 +106,24 @@ def get_default(task: str = "avs") -> ConfigDict:
     config.data.num_threads = 0  # readers and decoders per process; 0: one per CPU core
     config.data.prefetch_batches = 2
 
+    # Augmentation of the training clips of tasks that ask for it, the same for all frames of a clip. These change
+    # nothing. Mirroring is config.data.flip. See cmav/data/augment.py.
+    config.data.augment = ConfigDict()
+    # Least and greatest share of a frame's area to cut out and resize to crop_size, 0.01 to 1; (1, 1): crop_size pixels
+    # are cut out as they are, at random.
+    config.data.augment.crop_area = (1.0, 1.0)
+    config.data.augment.crop_aspect = (3 / 4, 4 / 3)  # least and greatest width / height of such a cut, 0.1 to 10
+    # Each multiplies by a factor from 1 - this to 1 + this, 0 to 1.
+    config.data.augment.brightness = 0.0  # colours
+    config.data.augment.contrast = 0.0  # their distance from the clip's mean grey
+    config.data.augment.saturation = 0.0  # their distance from grey of the same luma
+    config.data.augment.hue = 0.0  # 0 to 0.5: turns of the colour circle, either way
+    config.data.augment.grey = 0.0  # 0 to 1: probability that a clip loses its colours
+    config.data.augment.blur = 0.0  # 0 to 1: probability of a Gaussian blur
+    config.data.augment.blur_sigma = (0.1, 2.0)  # its least and greatest standard deviation, pixels, 0.01 to 100
+    config.data.augment.gain_db = (0.0, 0.0)  # least and greatest gain of the audio, dB, -60 to 60
+    config.data.augment.audio_shift_seconds = 0.0  # 0 to 60: the audio starts up to this much before or after
+
     config.model = ConfigDict()
     config.model.attention = "cma"  # "cma", or its ablations "aga" and "vga"
     config.model.depth = 1  # co-attention modules in a row (the paper's L)
@@ -74,9 +134,8 @@ def get_default(task: str = "avs") -> ConfigDict:
     config.model.positions = "seconds"  # sinusoids of each token's centre in seconds, "learned" or "none"
     config.model.fusion_tokens = 8  # tokens per stream that the fusion layers see, at any frame rate
     config.model.fusion_size = 32
-    config.model.video_layers = PAPER_VIDEO_LAYERS
-    config.model.audio_layers = PAPER_AUDIO_LAYERS
-    config.model.audio_companding = "mu_law"  # sign(x) log(1 + 255|x|) / log 256, as Owens & Efros; or "none"
+    config.model.video = encoder("video", "conv3d")
+    config.model.audio = encoder("audio", "conv1d")
     config.model.batch_norm_momentum = 0.99
     # Of the computation; parameters are float32. A GPU multiplies float32 in TF32, a TPU in bfloat16, unless the
     # environment has JAX_DEFAULT_MATMUL_PRECISION=highest. Logits, losses and maps are computed in float32 anyway.
@@ -111,6 +170,20 @@ def get_default(task: str = "avs") -> ConfigDict:
     config.loss.alignment_weight = 0.0  # of the temporal alignment loss; 0 is the paper
     config.loss.alignment_temperature = 0.1
 
+    config.cmac = ConfigDict()  # of the task "cmac"; see cmav/tasks/cmac.py
+    config.cmac.embed_size = 128
+    config.cmac.hidden_size = 512  # of the layer before the embeddings
+    config.cmac.pooling = "attention"  # of places and times to an embedding, by the pure attention; or "mean"
+    config.cmac.negatives = "within"  # the own modality's in the same sum, in "separate" losses, or "none" of them
+    config.cmac.within_weight = 1.0  # of the losses within modalities, where negatives are "separate"
+    config.cmac.temperature = 0.1  # of the contrast
+    config.cmac.learn_temperature = False  # start there, and learn it
+    config.cmac.queue = 0  # past clips to keep as more negatives, for small batches
+    config.cmac.consistency = "kl"  # of pure from guided attention; or "l2"
+    config.cmac.video_consistency = 1.0  # weight; 0 leaves it out
+    config.cmac.audio_consistency = 1.0
+    config.cmac.guided_temperature = 0.1  # of the guided attention, the target
+
     config.optim = ConfigDict()
     config.optim.name = "sgd"  # or "adam"
     config.optim.learning_rate = 0.01
@@ -139,6 +212,25 @@ def get_default(task: str = "avs") -> ConfigDict:
     return config
 
 
+def _localization(methods: tuple[str, ...]) -> ConfigDict:
+    """Where the sound is, in the middle of each clip."""
+    config = ConfigDict()
+    config.type = "localization"
+    config.every = 10_000  # steps; the last step always
+    config.batch_size = 4  # clips; rounded up to what divides over the devices
+    config.methods = methods  # of cmav.localization.methods
+    config.stride = 0  # pixels between a map's places, for finer maps; 0: the network's own
+    config.pictures = 4  # clips to draw for TensorBoard
+    config.boxes = ""  # vggss.json, or a folder of XML, of the split's videos. "": only pictures
+    config.scenes = ""  # folder of the synthetic world whose videos they are: what is silent there
+    return config
+
+
+def trained_by(task: str) -> str:
+    """The command that trains this task: pretraining's, or fine-tuning's."""
+    return "cmav.finetune" if task == "action" else "cmav.main"
+
+
 def _avs_defaults(config: ConfigDict) -> None:
     config.evals.pretext = ConfigDict()
     config.evals.pretext.type = "pretext"  # a name in cmav.evals.evaluators.EVALUATORS
@@ -146,16 +238,33 @@ def _avs_defaults(config: ConfigDict) -> None:
     config.evals.pretext.batch_size = 32
     config.evals.pretext.pairs_per_clip = 1
     config.evals.pretext.seed = 0  # of the fixed aligned/shifted pairs
-    # Where the sound is, in the middle of each clip.
-    config.evals.localization = ConfigDict()
-    config.evals.localization.type = "localization"
-    config.evals.localization.every = 10_000  # steps; the last step always
-    config.evals.localization.batch_size = 4  # clips; rounded up to what divides over the devices
-    config.evals.localization.methods = ("cam", "attention")  # of cmav.models.maps.METHODS
-    config.evals.localization.stride = 0  # pixels between a map's places, for finer maps; 0: the network's own
-    config.evals.localization.pictures = 4  # clips to draw for TensorBoard
-    config.evals.localization.boxes = ""  # vggss.json, or a folder of XML, of the split's videos. "": only pictures
-    config.evals.localization.scenes = ""  # folder of the synthetic world whose videos they are: what is silent there
+    config.evals.localization = _localization(("cam", "attention"))
+
+
+def _cmac_defaults(config: ConfigDict) -> None:
+    config.phases = (dict(frame_rate=15.0, batch_size=512, steps=200_000),)
+    config.data.clip_seconds = 2.0
+    config.data.crop_size = 112
+    config.data.flip = True
+    config.model.video = encoder("video", "r2plus1d_18")
+    config.model.audio = encoder("audio", "log_mel_2d")
+    config.model.depth = 0  # Positions stay: they tell an embedding what is when.
+    config.optim.name = "adam"
+    config.optim.learning_rate = 1e-3
+    config.optim.schedule = "cosine"
+    config.optim.warmup_steps = 5_000
+    config.evals.retrieval = ConfigDict()
+    config.evals.retrieval.type = "retrieval"
+    config.evals.retrieval.every = 10_000  # steps; the last step always
+    config.evals.retrieval.batch_size = 32
+    config.evals.retrieval.clips = 1_000  # to retrieve among, evenly spaced in the split; 0: all
+    config.evals.localization = _localization(("guided", "pure"))
+    config.evals.frequencies = ConfigDict()
+    config.evals.frequencies.type = "frequencies"
+    config.evals.frequencies.every = 10_000  # steps; the last step always
+    config.evals.frequencies.batch_size = 32
+    config.evals.frequencies.pictures = 4  # clips to draw for TensorBoard
+    config.evals.frequencies.scenes = ""  # folder of the synthetic world whose videos they are: the bands that sound
 
 
 def _action_defaults(config: ConfigDict) -> None:
@@ -174,4 +283,4 @@ def _action_defaults(config: ConfigDict) -> None:
     config.evals.action.batch_size = 32  # views; a video has config.action.eval_clips * eval_crops
 
 
-_TASK_DEFAULTS = {"avs": _avs_defaults, "action": _action_defaults}
+_TASK_DEFAULTS = {"avs": _avs_defaults, "cmac": _cmac_defaults, "action": _action_defaults}

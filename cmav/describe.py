@@ -79,7 +79,7 @@ def _forward_flops(config: ConfigDict, phase: Mapping[str, Any], variables: Any)
     config = config.copy_and_resolve_references()
     config.model.conv_lowering = "native"
     task = make_task(config, phase)
-    forward = jax.jit(lambda v, b: task.apply(v, b, train=False)[0]["logits"])
+    forward = jax.jit(lambda v, b: _results(task, task.apply(v, b, train=False)[0]))
     return forward.lower(variables, task.batch_shapes(1)).cost_analysis()["flops"]
 
 
@@ -99,12 +99,16 @@ def _kept_bytes(task: Task, variables: Mapping[str, Any], frozen: Sequence[str],
             outputs, _ = apply_in_training(
                 task, {"params": params, **state}, batch, frozen=frozen, dropout_key=dropout_key
             )
-            return outputs["logits"]
+            return _results(task, outputs)
 
         return jax.vjp(forward, params)[1]
 
     kept = jax.eval_shape(backward, variables["params"], state, task.batch_shapes(batch_size), jax.random.key(0))
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
+
+
+def _results(task: Task, outputs: Mapping[str, jax.Array]) -> list[jax.Array]:
+    return [outputs[name] for name in task.results]
 
 
 def _print_tables(params: Mapping[str, Any], phases: list[PhaseCost]) -> None:

@@ -5,8 +5,12 @@ python -m cmav.embed --videos list.csv --checkpoint runs/avs_cma/checkpoints/750
 
 The network sees windows of its clip's length. A video's features are the mean over windows that follow one another, the
 last of which ends with the video. With --per_second there is a row for each second, of the window centred on it; at the
-video's ends, of the nearest window that lies within. A video that is shorter than a window begins again when it ends;
-one without sound is seen as by the vision-only network.
+video's ends, of the nearest window that lies within. A video that is shorter than a window begins again when it ends.
+
+Which layers there are depends on the network. `features`, the default, is what its task makes of a clip: after
+synchronization (`avs`) and fine-tuning what the classification head sees, and one without sound is seen as by the
+vision-only network; of attention consistency (`cmac`) the embeddings `video/embedding` and `audio/embedding` side by
+side, the latter 0 where there is no sound. The methods of `python -m cmav.localize` depend on the network as well.
 
 What --out has already is skipped, so that a run which was killed goes on where it was: until its end, what is new is in
 the folder OUT.parts. Videos that gave nothing are in OUT.failed.csv, with the reason. `numpy.load(OUT)` has these
@@ -99,7 +103,7 @@ def embed(
     if "://" in out:
         raise UserError(f"--out={out} must be a local file.")
     listed = manifest.read(videos, None)
-    network = frozen.load(checkpoint)
+    network = frozen.load_to_embed(checkpoint)
     task = network.task
     layers = features.find_layers(layers, task, "--layer")
     size = _picture_size(size, task.data_config.crop_size)
@@ -159,7 +163,7 @@ def _metadata(network: frozen.FrozenNetwork, layers: Sequence[str], size: int, p
         "run": network.run if "://" in network.run else os.path.abspath(network.run),
         "step": network.step,
         "weights": network.checksum(),
-        "mode": task.action_config.mode,
+        "mode": task.mode,
         "layers": list(layers),
         "rows": "seconds" if per_second else "videos",
         "clip_seconds": task.clip.seconds,

@@ -19,6 +19,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from cmav import cli, distributed
+from cmav.config import trained_by
 from cmav.errors import UserError, within
 from cmav.training import splits
 
@@ -110,16 +111,17 @@ def check_there_is_something(config: ConfigDict, workdir: epath.Path) -> None:
     Raises:
       UserError: where there is nothing to evaluate.
     """
-    from cmav.evals.evaluators import FEATURE_EVALUATORS
+    from cmav.evals.evaluators import EVALUATORS
     from cmav.training import pretrained
 
     if pretrained.has_checkpoints(str(workdir)):
         return
-    needs_head = any(settings.type not in FEATURE_EVALUATORS for settings in config.evals.values())
+    kinds = [EVALUATORS.get(settings.type) for settings in config.evals.values()]
+    needs_head = any(kind is None or kind.needs_head for kind in kinds)
     if not pretrained.is_wanted(config) or (needs_head and "head" not in config.init.load):
-        command = "cmav.finetune" if config.task == "action" else "cmav.main"
         raise UserError(
-            f"no checkpoints in {workdir}: train first (python -m {command} …) or name the run's --workdir."
+            f"no checkpoints in {workdir}: train first (python -m {trained_by(config.task)} …) or name the run's "
+            "--workdir."
         )
 
 

@@ -4,9 +4,17 @@ python -m cmav.localize video.mp4 another.avi --checkpoint runs/avs_cma --out lo
 python -m cmav.localize my_videos --checkpoint runs/avs_cma/checkpoints/750000 --out localized --method attention
 python -m cmav.localize video.mp4 --checkpoint runs/demo --out localized --method alignment --stride 4 --size 48
 
-There are four methods, which `cmav/models/maps.py` explains: `cam` asks the whole network, `attention` its heads;
-`similarity` and `alignment` ask the encoders alone, and are for networks that were trained with the temporal alignment
-loss (`config.loss.alignment_weight`). --stride makes finer maps of the same weights, at little cost.
+Which methods there are depends on the network's task; without --method it is the first of them:
+
+| task     | methods                                                                                                  |
+| -------- | -------------------------------------------------------------------------------------------------------- |
+| `avs`    | `cam` asks the whole network, `attention` its heads; `similarity` and `alignment` ask the encoders alone |
+| `cmac`   | `guided`, the picture's attention as the sound guides it, and `pure`, its own, which hears nothing       |
+| `action` | after fine-tuning a network of `avs`: its methods but `cam`                                              |
+
+`cmav/models/maps.py` and `cmav/models/cmac_net.py` explain them. `similarity` and `alignment` are for networks that
+were trained with the temporal alignment loss (`config.loss.alignment_weight`). --stride makes finer maps of the same
+weights, at little cost.
 
 The network sees windows of its clip's length, each overlapping the next by half; their maps are joined in time
 (`cmav.localization.heat.blend`). Of each video there are three files in --out:
@@ -45,14 +53,8 @@ from collections.abc import Sequence
 from absl import flags, logging
 
 from cmav import cli
-from cmav.errors import UserError
-
-METHODS = (
-    "cam",
-    "attention",
-    "similarity",
-    "alignment",
-)  # of cmav.models.maps; here for a fast --help
+from cmav.errors import UserError, within
+from cmav.localization.methods import METHODS, choose
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +77,7 @@ def localize(
     checkpoint: str,
     out: str,
     *,
-    method: str = "cam",
+    method: str | None = None,
     boxes: str | None = None,
     batch_size: int = 4,
     size: int | None = None,
@@ -85,9 +87,9 @@ def localize(
 
     Args:
       videos: files, and folders that are walked to their depth.
-      checkpoint: as `cmav.training.frozen.load` takes it; for `cam` of a pretraining run.
+      checkpoint: as `cmav.training.frozen.load` takes it.
       out: folder for the files; local. Those of the same names are replaced.
-      method: one of `METHODS`.
+      method: one that the network has, of `cmav.localization.methods`; None: the first that it has.
       boxes: where the sound really is, as `cmav.own_videos.known_boxes.read` reads it; drawn over the videos that are
         in it by their names. Those of a synthetic world move, others are drawn around the video's middle.
       batch_size: windows that the network sees at a time.
@@ -101,21 +103,20 @@ def localize(
         does not answer.
     """
     from cmav.media.streams import RejectedError
-    from cmav.models import maps
     from cmav.own_videos import known_boxes, localized_video
     from cmav.own_videos.sound_maps import Localizer
     from cmav.training import frozen  # It takes seconds, for which --help should not wait.
 
-    if method not in METHODS:
-        raise UserError(f"--method={method} is none of {', '.join(METHODS)}.")
     if "://" in out:
         raise UserError(f"--out={out} must be a local folder.")
     names = _names(videos)
     known = known_boxes.read(boxes) if boxes else {}
     if boxes and not known.keys() & set(names.values()):
         logging.warning("--boxes=%s has none of these videos (such as %r)", boxes, next(iter(names.values())))
-    network = frozen.load_avs(checkpoint, with_head=method == "cam")
-    if doubt := maps.doubt((method,), network.task.loss_config.alignment_weight):
+    network = frozen.load(checkpoint)
+    with within(f"--checkpoint={checkpoint}"):
+        method = choose(method, network.task.map_methods())
+    if doubt := network.task.doubt((method,)):
         logging.warning("--checkpoint=%s: %s.", checkpoint, doubt)
     size = size or round(network.task.data_config.crop_size * 256 / 224)
     localizer = Localizer(network, method, size=size, batch_size=batch_size, stride=stride)
@@ -170,7 +171,7 @@ def _names(videos: Sequence[str]) -> dict[str, str]:
 def _define_flags() -> None:
     flags.DEFINE_string("checkpoint", None, "Folder of a run, one of its folders checkpoints/<step>, or newest.")
     flags.DEFINE_string("out", None, "Folder for the overlays, the contact sheets and the maps.")
-    flags.DEFINE_enum("method", "cam", METHODS, "What the map is: see cmav/models/maps.py.")
+    flags.DEFINE_enum("method", None, METHODS, "What the map is. Default: the first that the network has (above).")
     flags.DEFINE_string(
         "boxes",
         None,

@@ -8,7 +8,9 @@ The page has whatever of these is in the run's folder, and leaves out the rest:
 | ------------------------------------------- | -------------------------------------------------------------- |
 | `summary.json`, `config.json`               | a sentence: what was asked, and how often the answer was right |
 | `curves.png`, `pretext_<split>_per_label.png`, `action_<split>_confusion.png` | pictures                     |
+| `retrieval_<split>.json`                    | the same of pictures and sounds that belong together, a table  |
 | `localization_<split>.json` and `.png`      | a table with the rows of those who never listen, and a picture |
+| `frequencies_<split>.json` and `.png`       | a table of attention beside the sound's energy, and a picture  |
 | `localized/NAME.METHOD.mp4` and `.png`      | overlays and contact sheets of `python -m cmav.localize`       |
 
 Pictures and videos are within the page, so that it can be sent to somebody as it is. Beyond 60 MB of them the page
@@ -26,14 +28,15 @@ from absl import flags
 from etils import epath
 
 from cmav import cli
+from cmav.config import trained_by
 from cmav.errors import UserError
-from cmav.reporting import localization, overlays, page, training
+from cmav.reporting import frequencies, localization, overlays, page, training
 from cmav.reporting.media import BUDGET, Media
 
 _INTRODUCTION = (
     "cmav trains networks on videos, by their sound and their pictures together. This page gathers what one run left: "
-    "what its network was asked, how often it was right and, where it was looked at, in which place of the picture it "
-    "finds a sound."
+    "what its network was asked, how often it was right and, where it was looked at, in which place of the picture, "
+    "or at which frequencies, it finds a sound."
 )
 
 
@@ -53,10 +56,11 @@ def write(workdir: str, *, budget: int = BUDGET) -> epath.Path:
         *training.sections(folder, media),
         *overlays.sections(folder, media),
         *localization.sections(folder, media),
+        *frequencies.sections(folder, media),
     ]
     if not sections:
         raise UserError(
-            f"{folder} has nothing to report on: no summary.json, pictures, localization_<split>.json or localized/. "
+            f"{folder} has nothing to report on: no summary.json, tables, pictures or localized/. "
             "Train first (python -m cmav.main --config=configs/demo.py), or name the --workdir of a run."
         )
     name = folder.resolve().name if "://" not in workdir else folder.name
@@ -74,13 +78,17 @@ def write(workdir: str, *, budget: int = BUDGET) -> epath.Path:
 def _footer(folder: epath.Path, name: str) -> str:
     """How to make all this again, and with what it was made."""
     settings = training.read_settings(folder)
-    is_action = settings is not None and settings.task == "action"
+    command = trained_by("avs" if settings is None else settings.task)
     config = f"configs/{name}.py" if _ships(name) else "CONFIG.py"
     run = shlex.quote(str(folder))
     commands = [
-        f"python -m {'cmav.finetune' if is_action else 'cmav.main'} --config={config} --workdir={run}",
+        f"python -m {command} --config={config} --workdir={run}",
         f"python -m cmav.evaluate --config={config} --workdir={run}",
-        *([] if is_action else [f"python -m cmav.localize VIDEO.mp4 --checkpoint={run} --out={run}/localized"]),
+        *(
+            []
+            if command != "cmav.main"
+            else [f"python -m cmav.localize VIDEO.mp4 --checkpoint={run} --out={run}/localized"]
+        ),
         f"python -m cmav.report --workdir={run}",
     ]
     made_with = ["cmav" + _version(), *_newest_checkpoint(folder), "all settings: config.json in the run's folder"]

@@ -20,12 +20,12 @@ def get_config():
     config.data.flip = True
     config.phases = (dict(frame_rate=10.0, batch_size=16, steps=700),)
 
-    config.model.video_layers = (
+    config.model.video.layers = (
         ("conv", 24, (3, 5, 5), (1, 4, 4)),
         ("conv", 48, (3, 3, 3), (2, 2, 2)),
         ("conv", 64, (3, 3, 3), (2, 2, 2)),
     )
-    config.model.audio_layers = (
+    config.model.audio.layers = (
         ("conv", 16, (65,), (4,)),
         ("pool", (4,), (4,)),
         ("conv", 32, (15,), (4,)),

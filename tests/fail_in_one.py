@@ -14,8 +14,8 @@ def main(arguments: list[str]) -> None:
     rank, workdir = arguments
     write_metrics = train.Trainer._write_metrics
 
-    def fail(self, step):
-        write_metrics(self, step)
+    def fail(self, step, task):
+        write_metrics(self, step, task)
         if step == 5 and jax.process_index() == int(rank):
             raise UserError("its disk is gone")
 

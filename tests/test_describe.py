@@ -59,8 +59,8 @@ def test_flops_agree_with_a_count_of_multiplications():
     config = tiny_config.get_config()
     cost = describe.describe_phase(config, config.phases[1])
     model = config.model
-    convolutions = _conv_multiplications(model.video_layers, (20, 16, 16), 3)
-    convolutions += 2 * _conv_multiplications(model.audio_layers, (2000,), 2)
+    convolutions = _conv_multiplications(model.video.layers, (20, 16, 16), 3)
+    convolutions += 2 * _conv_multiplications(model.audio.layers, (2000,), 2)
     n, m, size = cost.video_tokens, cost.audio_tokens, model.hidden_size
     linear = n * 16 * size + 2 * m * 16 * size
     for queries, keys in ((m, n), (n, m), (m, m), (n, n)):

@@ -21,7 +21,7 @@ from cmav.media.clips import ClipOptions, cut
 from cmav.own_videos import watch
 from cmav.tasks import make_task
 from cmav.tasks.features import pooled
-from cmav.training import frozen
+from cmav.training import frozen, run_config
 from cmav.training.checkpoint import Checkpoints
 from tests import fake_clips, tiny_config
 from tests.fake_worker import FakeWorker
@@ -34,8 +34,7 @@ SECONDS = {"four.mkv": 4.0, "silent.mkv": 5.3, "short.mkv": 0.9}
 
 def save_run(folder, config, steps=(9,)):
     """A run's folder with drawn weights, others at every step; of the tiny config these are of its 10 Hz phase."""
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text(config.to_json_best_effort())
+    run_config.write(config, folder, 0)
     task = make_task(config, config.phases[-1])
     checkpoints = Checkpoints(str(folder))
     for step in steps:
@@ -57,7 +56,7 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def loaded(run):
     """The network, loaded once for all tests that do not look at the loading."""
-    return frozen.load(run)
+    return frozen.load_to_embed(run)
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +67,7 @@ def here(monkeypatch):
 
 @pytest.fixture
 def network(loaded, monkeypatch):
-    monkeypatch.setattr(embed_module.frozen, "load", lambda checkpoint: loaded)
+    monkeypatch.setattr(embed_module.frozen, "load_to_embed", lambda checkpoint: loaded)
     return loaded
 
 
@@ -264,22 +263,22 @@ def test_loads_the_network_of_a_run(run, loaded, tmp_path):
         jax.device_get(loaded.variables["params"]["backbone"]),
         saved["params"]["backbone"],
     )
-    earlier = frozen.load(f"{run}/checkpoints/9")
+    earlier = frozen.load_to_embed(f"{run}/checkpoints/9")
     assert earlier.step == 9 and earlier.checksum() != loaded.checksum()
     moved = tmp_path / "moved"
     os.symlink(run, moved)
-    assert frozen.load(str(moved)).checksum() == loaded.checksum()
+    assert frozen.load_to_embed(str(moved)).checksum() == loaded.checksum()
 
 
 def test_a_fine_tuned_run_keeps_its_mode_and_clip(tmp_path):
     config = tiny_config.get_action_config()
     config.action.num_classes = 5
     config.action.mode = "vision_only"
-    network = frozen.load(save_run(tmp_path / "vision", config))
+    network = frozen.load_to_embed(save_run(tmp_path / "vision", config))
     assert network.task.streams == ("video",) and network.task.clip.seconds == 1.0
     config.action.mode = "audio_only"
     with pytest.raises(UserError, match="sees no pictures"):
-        frozen.load(save_run(tmp_path / "audio", config))
+        frozen.load_to_embed(save_run(tmp_path / "audio", config))
     (tmp_path / "audio" / "config.json").unlink()
     with pytest.raises(UserError, match=r"config\.json is not there"):
-        frozen.load(str(tmp_path / "audio"))
+        frozen.load_to_embed(str(tmp_path / "audio"))

@@ -129,6 +129,8 @@ def test_a_split_without_a_run_is_named_before_anything_is_evaluated(data_dir, w
 class FeatureSum:
     """Stands for an evaluator that looks at features: tells which backbone it was given, and of which step."""
 
+    needs, needs_head, settings = "classes", False, ()
+
     def __init__(self, config, data, task, mesh, split):
         pass
 

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from cmav import config as cmav_config
 from cmav import localize as localize_module
 from cmav.data.clip_shape import ClipShape
 from cmav.errors import UserError
 from cmav.localize import localize
 from cmav.media import decoding, windows
 from cmav.media.manifest import Video
-from cmav.models import maps
-from cmav.models.positions import token_times
+from cmav.models import encoders
 from cmav.own_videos.overlay_video import OverlayVideo, ShownFrames, even
 from cmav.own_videos.sound_maps import Localizer
 from cmav.tasks import make_task
@@ -43,7 +43,7 @@ def runs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def network(runs):
-    return frozen.load_avs(runs[0], with_head=True)
+    return frozen.load(runs[0])
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def here():
 
 @pytest.fixture
 def loaded_once(network, monkeypatch):
-    monkeypatch.setattr(frozen, "load_avs", lambda checkpoint, with_head: network)
+    monkeypatch.setattr(frozen, "load", lambda checkpoint: network)
 
 
 def noisy(count, height=32, width=48, seed=0):
@@ -123,12 +123,15 @@ def test_maps_of_one_window_are_the_networks(network, tmp_path):
     @jax.jit
     def look(variables, batch):
         outputs, _ = task.apply(variables, batch, train=False)
-        return {name: maps.METHODS[name](task.model(), variables, outputs)[0, 0] for name in ("cam", "attention")}
+        return {
+            name: task.map_methods()[name].find(task.model(), variables, outputs)[0, 0] for name in ("cam", "attention")
+        }
 
     expected = jax.device_get(look(network.variables, batch))
     heads = expected["attention"].swapaxes(0, 1)
-    tokens = token_times(task.model_config.video_layers, 20, float(RATE))
-    rows, columns = maps.location_centres(task.model_config.video_layers, (SIZE, SIZE))
+    encoder = encoders.video(task.model_config)
+    tokens = encoder.times(20, float(RATE))
+    rows, columns = encoder.places((SIZE, SIZE))
 
     def check(found, times, expected):
         # A window's first and last maps are left out: see heat.blend.
@@ -277,9 +280,45 @@ def test_loads_the_head_of_a_pretraining_run(runs, network):
     task = make_task(config, config.phases[-1])
     saved = fake_variables.draw(jax.eval_shape(task.init, jax.random.key(0)), 9)
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(network.variables["params"]), saved["params"])
-    with pytest.raises(UserError, match=r"a run of the task 'action', whose network has no head of synchronization"):
-        frozen.load_avs(runs[1], with_head=True)
-    assert frozen.load_avs(runs[1], with_head=False).task.clip.seconds == 1.0
+
+
+def test_a_fine_tuned_network_has_the_maps_of_its_backbone(runs, tmp_path):
+    network = frozen.load(runs[1])
+    assert network.task.clip.seconds == 1.0
+    assert network.task.map_methods().keys() == {"attention", "similarity", "alignment"}
+    path = write_video(
+        str(tmp_path / "v.mkv"), steady_times(RATE, 1), noisy(10), Sound(beeps=[0.2, 0.7], seconds=1), rate=RATE
+    )
+    with pytest.raises(UserError, match=r"--checkpoint=.*no maps by the method 'cam': .*attention, similarity, align"):
+        localize([path], runs[1], str(tmp_path / "out"), method="cam")
+    assert np.any(Localizer(network, "attention", size=SIZE, batch_size=1).find(path).maps)
+
+
+def cmac_config():
+    """Contrast and attention consistency, with windows of 2 s."""
+    config = cmav_config.get_default("cmac")
+    small = tiny_config.get_config()
+    config.phases, config.data = small.phases, small.data
+    config.model = small.model
+    config.model.depth = 0
+    config.cmac.audio_consistency = 0.0  # The sound of this model has no frequencies.
+    return config
+
+
+@pytest.mark.parametrize(
+    ("config", "method"), [(tiny_config.get_config, "cam"), (cmac_config, "guided")], ids=["avs", "cmac"]
+)
+def test_the_method_is_the_networks_first_unless_it_is_named(tmp_path, config, method):
+    sound = Sound(beeps=[0.2], seconds=0.5)
+    video = write_video(str(tmp_path / "v.mkv"), steady_times(RATE, 0.5), noisy(5), sound, rate=RATE)
+    run, out = save_run(tmp_path / "run", config()), tmp_path / "out"
+    localize([video], run, str(out), size=SIZE)
+    assert {path.name for path in out.iterdir()} == {f"v.{method}.{kind}" for kind in ("mp4", "png", "npz")}
+    saved = load(out / f"v.{method}.npz")
+    assert str(saved["method"]) == method
+    np.testing.assert_array_equal(
+        saved["maps"], Localizer(frozen.load(run), method, size=SIZE, batch_size=4).find(video).maps
+    )
 
 
 @pytest.mark.parametrize(

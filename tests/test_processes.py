@@ -125,7 +125,7 @@ def open_mpi_rank(rank: int, job: str) -> dict[str, str]:
 
 def test_sigterm_to_one_process_saves_one_step_of_all(data_dir, tmp_path):
     command = ["-m", "cmav.main", "--config=tests/tiny_config.py", f"--workdir={tmp_path}"]
-    endless = ["--config.phases[1].steps=100000", "--config.checkpoint.every=20"]
+    endless = ["--config.phases[0].steps=100000", "--config.checkpoint.every=20"]
     job = open_mpi_job()
     processes = [start(data_dir, *command, *endless, **open_mpi_rank(rank, job)) for rank in range(2)]
     wait_for(lambda: (tmp_path / "checkpoints" / "20").exists(), processes)

@@ -12,11 +12,12 @@ from cmav import config as cmav_config
 from cmav import report
 from cmav.errors import UserError
 from cmav.reporting.media import Media
+from cmav.training import run_config
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 MP4 = b"\x00\x00\x00\x18ftypmp42" + bytes(range(255, -1, -1))
 VOID = {"meta", "img", "br", "link", "input", "hr", "source"}
-CONFIG = json.loads(cmav_config.get_default().to_json())
+CONFIG = {"version": run_config.VERSION, **json.loads(cmav_config.get_default().to_json())}
 CONFIG["data"] |= {"dir": "data/<demo>"}
 SUMMARY = {
     "steps": 1700,
@@ -26,6 +27,30 @@ SUMMARY = {
     "avs_accuracy_aligned": 0.96875,
     "avs_accuracy_shifted": 0.875,
     "clips": 64,
+}
+RETRIEVAL = {
+    "video_to_audio_r1": 0.4140625,
+    "video_to_audio_r5": 0.75,
+    "video_to_audio_r10": 0.8125,
+    "video_to_audio_r1_low": 0.3324,
+    "video_to_audio_r1_high": 0.5008,
+    "video_to_audio_median_rank": 2.0,
+    "audio_to_video_r1": 0.015625,
+    "audio_to_video_r5": 0.0625,
+    "audio_to_video_r10": 0.125,
+    "audio_to_video_r1_low": 0.0043,
+    "audio_to_video_r1_high": 0.0552,
+    "audio_to_video_median_rank": 51.5,
+    "r1": 0.21484375,
+    "r1_chance": 1 / 128,
+    "clips": 128,
+}
+FREQUENCIES = {
+    "energy": {"band_auc": 0.7, "told_apart": 0.5, "told_apart_low": 0.2, "told_apart_high": 0.8},
+    "guided": {"band_auc": 0.875, "told_apart": 0.75, "told_apart_low": 0.55, "told_apart_high": 0.89},
+    "pure": {"band_auc": 0.6, "told_apart": 0.25, "told_apart_low": 0.11, "told_apart_high": 0.45},
+    "clips": 103,
+    "clips_with_offscreen": 24,
 }
 
 
@@ -166,6 +191,54 @@ def test_the_question_and_the_answer_in_one_sentence(tmp_path):
     assert "guessing is right in 50%. That cannot be told" not in text
 
 
+def test_which_sounds_and_pictures_belong_together(tmp_path):
+    summary = {"steps": 600, "seconds": 1200.0, **RETRIEVAL}
+    page = page_of(tmp_path, {"retrieval_validation.json": RETRIEVAL, "summary.json": summary})
+    assert "given 128 clips that were kept out" in page.text
+    asked, back = page.text.split("And the other way round")
+    assert "which of the 128 sounds belongs to these pictures?" in asked
+    assert asked.endswith("right in 41.4% of the cases (95% interval 33.2–50.1%); guessing is right in 0.781%. ")
+    assert "right in 1.6% of the cases (95% interval 0.4–5.5%); guessing is right in 0.781%. That cannot be" in back
+    rows = page.rows()
+    assert rows["the sound, by the pictures"] == ["41.4 33.2–50.1", "75.0", "81.2", "2"]
+    assert rows["the pictures, by the sound"] == ["1.6 0.4–5.5", "6.2", "12.5", "51.5"]
+    assert rows["by guessing"] == ["0.8", "3.9", "7.8", "64.5"]
+    assert "the split “validation”" in page.text and "600 steps" in page.text and "not evaluated" not in page.text
+    assert [tag for tag, _ in page.tags].count("section") == 1
+
+
+def test_among_few_clips_guessing_finds_all(tmp_path):
+    page = page_of(tmp_path, {"retrieval_test.json": {**RETRIEVAL, "clips": 8}})
+    assert page.rows()["by guessing"] == ["12.5", "62.5", "100.0", "4.5"]
+
+
+def test_attention_over_frequencies(tmp_path):
+    files = {"frequencies_validation.json": FREQUENCIES, "frequencies_validation.png": PNG + b"bands"}
+    page = page_of(tmp_path, files)
+    assert page.rows() == {
+        "attention": ["AUC ↑", "told apart ↑"],
+        "guided": ["87.5", "75.0 55.0–89.0"],
+        "pure": ["60.0", "25.0 11.0–45.0"],
+        "energy": ["70.0", "50.0 20.0–80.0"],
+    }
+    assert list(page.rows())[-1] == "energy"
+    assert "in 103 clips" in page.text and "in 24 of them something else" in page.text
+    assert "the best attention is “guided”, with 87.5. The sound's energy has 70.0. Where" in page.text
+    assert "right in 75.0% of the cases (95% interval 55.0–89.0%); guessing is right in 50%." in page.text
+    assert "told from guessing" not in page.text and "split “validation”" in page.text
+    for meaning in ("guided by what is seen", "by itself, having learned", "hears without looking", "off-screen, how"):
+        assert meaning in page.text
+    (source,) = page.sources("img")
+    assert base64.b64decode(source.partition(",")[2]) == PNG + b"bands"
+
+
+def test_attention_that_is_no_better_than_the_energy(tmp_path):
+    rows = {"energy": {"band_auc": 0.9}, "guided": {"band_auc": 0.5}, "clips": 4, "clips_with_offscreen": 0}
+    page = page_of(tmp_path, {"frequencies_test.json": rows})
+    assert page.rows()["guided"] == ["50.0", "–"]
+    assert "has 90.0: the attention is no better." in page.text and "It was right" not in page.text
+
+
 def test_an_accuracy_that_could_be_chance_is_said_to_be(tmp_path):
     chance = {**SUMMARY, "avs_accuracy": 0.55, "avs_accuracy_interval": [0.43, 0.66]}
     text = page_of(tmp_path, {"summary.json": chance}).text
@@ -254,10 +327,14 @@ def test_heads(tmp_path):
         "localization_validation.json",
         "localization_validation.png",
         "localized/dog.cam.png",
+        "retrieval_validation.json",
+        "frequencies_validation.json",
+        "frequencies_validation.png",
     ],
 )
 def test_one_part_alone_is_a_report(tmp_path, name):
-    page = page_of(tmp_path, {name: WHOLE_RUN[name]})
+    parts = {"retrieval_validation.json": RETRIEVAL, "frequencies_validation.json": FREQUENCIES}
+    page = page_of(tmp_path, {name: {**WHOLE_RUN, **parts, "frequencies_validation.png": PNG}[name]})
     assert [tag for tag, _ in page.tags].count("section") == 1
     assert "newest checkpoint" not in page.text
 
@@ -288,6 +365,12 @@ def test_nothing_at_all_is_an_error_that_says_what_to_run(tmp_path):
         ),
         ("localization_validation.json", localization(heads=[{"sources": 2}])),
         ("localization_validation.json", []),
+        ("retrieval_validation.json", {"clips": 128}),
+        ("retrieval_validation.json", {**RETRIEVAL, "audio_to_video_median_rank": None}),
+        ("frequencies_validation.json", {key: FREQUENCIES[key] for key in ("guided", "clips", "clips_with_offscreen")}),
+        ("frequencies_validation.json", {**FREQUENCIES, "pure": {}}),
+        ("frequencies_validation.json", {**FREQUENCIES, "pure": {"band_auc": 0.5, "told_apart": 0.5}}),
+        ("frequencies_validation.json", []),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path, name, content):

@@ -5,13 +5,17 @@ entry to entry, two small reads a record as `schema.encode` writes it, and reads
 """
 
 import concurrent.futures
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import tensorflow as tf
+from absl import logging
 
+from cmav.data.files import file_of
 from cmav.data.index import SplitIndex
 from cmav.data.layout import shard_path
+from cmav.errors import UserError
 
+_CLIPS_TO_LOOK_AT = 10_000  # for one of a known video: a second or two on a local disk
 _NUM_THREADS = 16  # Over a network most of the time is waiting.
 _FRAME_HEADER = 12  # bytes of a TFRecord frame before the record
 _ENTRY_HEAD = 1024  # bytes to read of an entry: all of one with an id
@@ -24,6 +28,28 @@ def read_clip_ids(index: SplitIndex, records: Iterable[int]) -> Iterator[bytes |
     with concurrent.futures.ThreadPoolExecutor(_NUM_THREADS, "cmav-clip-ids") as threads:
         # The iterator of `map` cancels what has not begun when this one is let go.
         yield from threads.map(lambda record: _read(index, int(record)), records)
+
+
+def require_any(index: SplitIndex, records: Sequence[int], files: Collection[str], refusal: UserError) -> None:
+    """Looks for a clip of one of these videos. Of a large split not all can be looked at: then it is but warned of.
+
+    Raises:
+      UserError: `refusal`, where all clips were looked at and none is of these.
+    """
+    # The first as well, and beyond that as evenly as it goes.
+    looked_at = records[:: -(-len(records) // _CLIPS_TO_LOOK_AT)]
+    unknown = len(records) - len(looked_at)
+    for clip_id in read_clip_ids(index, looked_at):
+        if clip_id is None:
+            unknown += 1
+        elif file_of(clip_id.decode(errors="replace")) in files:
+            return
+    if not unknown:
+        raise refusal
+    known = len(records) - unknown
+    logging.warning(
+        "after a look at %d of %d clips: %s Then evaluating will be an error.", known, len(records), refusal
+    )
 
 
 def _read(index: SplitIndex, record: int) -> bytes | None:

@@ -1,12 +1,13 @@
 """The video that a record was cut from: its name, for what is known of videos and stands elsewhere, such as boxes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from cmav.data import schema, video
-from cmav.data.index import SplitIndex
+from cmav.data.index import DAMAGE, SplitIndex
 
 
 def file_of(clip_id: str) -> str:
@@ -31,3 +32,12 @@ def read_middle(index: SplitIndex, record: int) -> tuple[str, np.ndarray]:
     frame = parsed["frames"][len(parsed["frames"]) // 2]
     side = min(map(int, video.frame_size(frame)))
     return file_of(parsed["clip_id"].numpy().decode()), video.decode_clip(frame[None], side, None)[0].numpy()
+
+
+def read_middles(index: SplitIndex, records: Sequence[int]) -> Iterator[tuple[int, str, np.ndarray]]:
+    """Yields record, name and frame as `read_middle` gives them, of those that can be read; the others are logged."""
+    for record in records:
+        try:
+            yield int(record), *read_middle(index, int(record))
+        except DAMAGE as error:
+            logging.warning("Cannot draw a damaged record: %s", index.reason(int(record), error))

@@ -79,6 +79,9 @@ class ActionEvaluator:
     of which a view cannot be read is not judged at all. Where fewer are judged than there should be, it is logged.
     """
 
+    needs, needs_head = "classes", True
+    settings = ("every", "batch_size")
+
     def __init__(self, config: ConfigDict, data: ConfigDict, task: Any, mesh: Mesh, split: str):
         distributed.local_rows(config.batch_size, mesh)
         self._config, self._mesh, self._split, self._num_views = config, mesh, split, task.num_views

@@ -6,7 +6,7 @@ batch is padded and carries `mask`; padding never changes a metric.
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from etils import epath
@@ -14,15 +14,23 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from cmav.errors import Preempted, UserError, within
-from cmav.evals import action, figures, pretext
+from cmav.evals import action, figures, pretext, retrieval
 from cmav.evals.action import ActionEvaluator
+from cmav.evals.frequencies import FrequencyEvaluator
 from cmav.evals.localization_evaluator import LocalizationEvaluator
 from cmav.evals.pretext import PretextEvaluator
 from cmav.evals.probe import ProbeEvaluator
-from cmav.tasks import Task
+from cmav.evals.retrieval import RetrievalEvaluator
+from cmav.tasks import ABILITIES, Task
 
 
 class Evaluator(Protocol):
+    """Made of (settings, config.data, task, mesh, split), and checked then."""
+
+    needs: ClassVar[str]  # what it asks of a task: a name in `cmav.tasks.ABILITIES`
+    settings: ClassVar[tuple[str, ...]]  # that it must have, beside its type
+    needs_head: ClassVar[bool]  # false: it looks at features alone, and can judge a network whose head is fresh
+
     def run(self, state: Any) -> Iterator[tuple[str, float | np.ndarray]]:
         """Yields (metric name, value) of a `cmav.training.train.TrainState`. Called by all processes together."""
 
@@ -35,22 +43,14 @@ EVALUATORS = {
     "localization": LocalizationEvaluator,
     "action": ActionEvaluator,
     "probe": ProbeEvaluator,
+    "retrieval": RetrievalEvaluator,
+    "frequencies": FrequencyEvaluator,
 }
 
-# Of each type, the task whose networks it can judge, and the settings that it must have.
-_NEEDS = {
-    "pretext": ("avs", ("every", "batch_size", "pairs_per_clip", "seed")),
-    "localization": ("avs", ("every", "batch_size", "methods", "stride", "pictures", "boxes", "scenes")),
-    "action": ("action", ("every", "batch_size")),
-    "probe": ("action", ("every", "batch_size", "layers", "cs", "folds")),
-}
-_AT_LEAST_1 = ("every", "batch_size", "pairs_per_clip")
-
-# Those that look at features, not at what the head says: they can judge a network whose head was never trained.
-FEATURE_EVALUATORS = frozenset({"probe"})
+_LEAST = {"every": 1, "batch_size": 1, "pairs_per_clip": 1, "clips": 0, "pictures": 0}
 
 # What to draw of a run, from its task; of the evaluators whose metrics training is after.
-_PANELS = {"pretext": pretext.panels, "action": action.panels}
+_PANELS = {"pretext": pretext.panels, "action": action.panels, "retrieval": retrieval.panels}
 
 
 def make_evaluators(config: ConfigDict, task: Task, mesh: Mesh, split: str | None = None) -> dict[str, Evaluator]:
@@ -62,24 +62,29 @@ def make_evaluators(config: ConfigDict, task: Task, mesh: Mesh, split: str | Non
     evaluators = {}
     for name, settings in config.evals.items():
         with within(f"config.evals.{name}"):
-            _check(settings, config.task)
+            _check(settings, config.task, task)
             make = EVALUATORS[settings.type]
             evaluators[name] = make(settings, config.data, task, mesh, split or config.data.eval_split)
     return evaluators
 
 
-def _check(settings: ConfigDict, task: str) -> None:
+def _check(settings: ConfigDict, name: str, task: Task) -> None:
     kind = settings.get("type")
     if kind not in EVALUATORS:
         raise UserError(f"type={kind!r}: choose one of {', '.join(EVALUATORS)}.")
-    its_task, needed = _NEEDS[kind]
-    if task != its_task:
-        raise UserError(f"type {kind!r} is for the task {its_task!r}, and config.task is {task!r}.")
+    evaluator = EVALUATORS[kind]
+    if evaluator.needs not in task.abilities:
+        fitting = [other for other in EVALUATORS if EVALUATORS[other].needs in task.abilities]
+        raise UserError(
+            f"type {kind!r} needs {ABILITIES[evaluator.needs]}. The task {name!r}, as it is set, has none; of it, "
+            f"choose {', '.join(fitting)}."
+        )
+    needed = evaluator.settings
     if missing := [key for key in needed if key not in settings]:
         raise UserError(f"type {kind!r} needs the settings {', '.join(needed)}; there is no {', '.join(missing)}.")
-    for key in _AT_LEAST_1:
-        if key in needed and not (isinstance(settings[key], int) and settings[key] >= 1):
-            raise UserError(f"{key}={settings[key]!r} must be a whole number, at least 1.")
+    for key, least in _LEAST.items():
+        if key in needed and not (isinstance(settings[key], int) and settings[key] >= least):
+            raise UserError(f"{key}={settings[key]!r} must be a whole number, at least {least}.")
 
 
 def ask(name: str, evaluator: Evaluator, state: Any) -> tuple[dict[str, float], dict[str, np.ndarray]]:
@@ -103,7 +108,7 @@ def ask(name: str, evaluator: Evaluator, state: Any) -> tuple[dict[str, float], 
 def list_panels(config: ConfigDict, task: Task) -> list[figures.Panel]:
     """The curves that tell a run's story, by the names of its scalars in TensorBoard: `train/…`, `<evaluator>/…`."""
     return [
-        dataclasses.replace(panel, train=f"train/{panel.train}", held_out=f"{name}/{panel.held_out}")
+        dataclasses.replace(panel, train=f"train/{panel.train}", held_out=panel.held_out and f"{name}/{panel.held_out}")
         for name, settings in config.evals.items()
         if settings.type in _PANELS
         for panel in _PANELS[settings.type](task)

@@ -24,15 +24,15 @@ class Panel:
       title: over the picture.
       train: name of the metric of training.
       held_out: name of the evaluator's; where `<name>_low` and `<name>_high` are curves too, they are drawn as its 95%
-        interval.
-      chance: what somebody who knows nothing gets.
+        interval. None: it is of training alone.
+      chance: what somebody who knows nothing gets; None: not the same in training and held out.
       limits: of the vertical axis; None: as the curves need.
     """
 
     title: str
     train: str
-    held_out: str
-    chance: float
+    held_out: str | None
+    chance: float | None
     limits: tuple[float | None, float | None] = (0, None)
 
 
@@ -52,9 +52,11 @@ def save_curves(panels: Sequence[Panel], curves: Mapping[str, Curve], path: epat
         _draw(axes, curves.get(panel.held_out), label, "tab:orange", marker="o")
         if low and high:
             axes.fill_between(*low, high[1], color="tab:orange", alpha=0.2)
-        axes.axhline(panel.chance, color="grey", linestyle=":", label="chance")
+        if panel.chance is not None:
+            axes.axhline(panel.chance, color="grey", linestyle=":", label="chance")
         axes.set(title=panel.title, xlabel="step", ylim=panel.limits)
-        axes.legend(frameon=False)
+        if axes.lines:
+            axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
     save(figure, path)
 

@@ -20,25 +20,21 @@ from matplotlib.image import imsave
 from ml_collections import ConfigDict
 
 from cmav import distributed
-from cmav.data import checks, files
-from cmav.data.clip_ids import read_clip_ids
-from cmav.data.index import DAMAGE, SplitIndex
+from cmav.data import checks, clip_ids, files
+from cmav.data.index import SplitIndex
 from cmav.data.pipeline import Loader
 from cmav.errors import UserError
 from cmav.evals import localization
-from cmav.evals.collect import collect
+from cmav.evals.collect import collect, evenly_spaced
 from cmav.evals.false_alarms import false_alarms
 from cmav.evals.localization_pictures import Example, draw
 from cmav.evals.localization_scores import Scores, format_table
-from cmav.localization import boxes
+from cmav.localization import boxes, methods
 from cmav.localization.boxes import SIZE, Truth
 from cmav.localization.listening import HEADS, Listening, find_maps
 from cmav.localization.scenes import read_scenes
 from cmav.models import maps
 from cmav.models.precision import float32_einsum
-from cmav.tasks.avs import Avs
-
-_CLIPS_TO_LOOK_AT = 10_000  # for one with boxes, before training: a second or two on a local disk
 
 # Of each method, for TensorBoard; the report has all.
 _SCALARS = ("pixel_ap", "ciou50", "auc", "source_recall", "distractor_recall", "told_from_silent", "false_alarm_rate")
@@ -69,22 +65,23 @@ class LocalizationEvaluator:
     and of those who never listen.
     """
 
+    needs, needs_head = "maps", True
+    settings = ("every", "batch_size", "methods", "stride", "pictures", "boxes", "scenes")
+
     def __init__(self, config: ConfigDict, data: ConfigDict, task: Any, mesh: Mesh, split: str):
-        if not isinstance(task, Avs):
-            raise UserError("type 'localization' is for the task 'avs', whose network sees and hears.")
-        maps.check_methods(config.methods, task.model_config)
+        methods.check(config.methods, task.map_methods())
         self._config, self._data, self._mesh, self._split = config, data, mesh, split
-        self._doubt = maps.doubt(config.methods, task.loss_config.alignment_weight)
+        self._doubt = task.doubt(tuple(config.methods))
         if self._doubt:
             logging.warning("%s.", self._doubt)
         self._index = SplitIndex.load(data.dir, split)
-        self._task = Listening.of(task, size=checks.frame_side(self._index), stride=config.stride or None)
-        self._records = self._task.usable_records(self._index, train=False)
+        self._listening = Listening.of(task, size=checks.frame_side(self._index), stride=config.stride or None)
+        self._records = self._listening.usable_records(self._index)
         self._truths, self._without = _read_truths(config.boxes, config.scenes)
         if self._truths:
-            self._check_boxes_fit()
+            clip_ids.require_any(self._index, self._records, self._truths, self._no_boxes())
         self._pictured = self._choose_pictured(config.pictures)
-        answer = functools.partial(_answer, task=self._task, methods=tuple(config.methods))
+        answer = functools.partial(_answer, listening=self._listening, methods=tuple(config.methods))
         self._answer = jax.jit(answer, out_shardings=distributed.replicated(mesh))
         self._step = 0
         self._trained: Judgement | None = None
@@ -108,10 +105,10 @@ class LocalizationEvaluator:
                 dataclasses.replace(example, maps={name: found[name][row] for name in self._config.methods})
                 for row, (_, example) in zip(rows, self._pictured, strict=True)
             ]
-            self._picture = draw(examples, self._task.centres)
+            self._picture = draw(examples, self._listening.centres)
             yield "maps", self._picture
         if self._truths and self._untrained is None:
-            init = jax.jit(self._task.init, out_shardings=distributed.replicated(self._mesh))
+            init = jax.jit(self._listening.task.init, out_shardings=distributed.replicated(self._mesh))
             self._untrained = self._judge(self._find(init(jax.random.key(0)), records))
 
     def write_report(self, folder: epath.Path) -> list[epath.Path]:
@@ -140,8 +137,8 @@ class LocalizationEvaluator:
             "step": self._step,
             "clips": len(truths),
             "clips_without": self._trained.clips_without,
-            "size": self._task.data_config.crop_size,
-            "stride": self._task.stride,
+            "size": self._listening.size,
+            "stride": self._listening.stride,
             "rows": rows,
             "heads": self._trained.heads or None,
             "doubt": self._doubt,
@@ -151,28 +148,6 @@ class LocalizationEvaluator:
         head = f"Step {self._step}, {len(truths)} clips of {self._split!r}." + f"\n{self._doubt}." * bool(self._doubt)
         path.with_suffix(".txt").write_text(f"{head}\n\n{table}\n")
         return [*written, path.with_suffix(".json"), path.with_suffix(".txt")]
-
-    def _check_boxes_fit(self) -> None:
-        """Looks for a clip that has boxes. Of a large split not all can be looked at: it is not refused.
-
-        Raises:
-          UserError: where all clips were looked at, and none has boxes.
-        """
-        # The first as well, and beyond that as evenly as it goes.
-        looked_at = self._records[:: -(-len(self._records) // _CLIPS_TO_LOOK_AT)]
-        unknown = len(self._records) - len(looked_at)
-        for clip_id in read_clip_ids(self._index, looked_at):
-            if clip_id is None:
-                unknown += 1
-            elif files.file_of(clip_id.decode(errors="replace")) in self._truths:
-                return
-        if not unknown:
-            raise self._no_boxes()
-        logging.warning(
-            "none of %d clips of split %r that were looked at has boxes in %s, which is of files such as %r; without "
-            "any among the other %d, evaluating will be an error",
-            *(len(self._records) - unknown, self._split, self._config.boxes, next(iter(self._truths)), unknown),
-        )
 
     def _no_boxes(self) -> UserError:
         return UserError(
@@ -192,9 +167,9 @@ class LocalizationEvaluator:
         return {name: x[:, 0] for name, x in found.items()}  # A record has a single view.
 
     def _make_example(self, record: Mapping[str, Any], seed: Any, view: Any) -> dict[str, Any]:
-        """The task's, and `file`: the number of its video among those with boxes, followed by those without."""
+        """Pictures and sound, and `file`: the number of its video among those with boxes, followed by those without."""
         number = files.number_of_file(record["clip_id"], [*self._truths, *self._without])
-        return {**self._task.make_example(record, seed, view, train=False), "file": number}
+        return {**self._listening.make_example(record), "file": number}
 
     def _judge(self, found: Mapping[str, np.ndarray]) -> Judgement:
         """Measures the maps of the records whose file has boxes.
@@ -225,19 +200,13 @@ class LocalizationEvaluator:
         return Judgement(scores, heads, len(unseen))
 
     def _enlarge(self, map_HxW: np.ndarray) -> np.ndarray:
-        return np.asarray(maps.upsample(map_HxW, (SIZE, SIZE), self._task.centres))
+        return np.asarray(maps.upsample(map_HxW, (SIZE, SIZE), self._listening.centres))
 
     def _choose_pictured(self, count: int) -> list[tuple[int, Example]]:
         """Records with sound, evenly spaced in the split, and their middle frames. Always the same."""
         heard = self._records[self._index.rows["has_audio"][self._records]]
-        places = np.unique(np.linspace(0, len(heard) - 1, count).round().astype(int)) if len(heard) else []
         chosen = []
-        for record in heard[places].tolist():
-            try:
-                file, picture = files.read_middle(self._index, record)
-            except DAMAGE as error:
-                logging.warning("Cannot draw a damaged record: %s", self._index.reason(record, error))
-                continue
+        for record, file, picture in files.read_middles(self._index, evenly_spaced(heard, count)):
             truth = self._truths.get(file)
             chosen.append((record, Example(file, picture, truth.boxes_Kx4 if truth else np.zeros((0, 4)), {})))
         return chosen
@@ -259,11 +228,11 @@ def _read_truths(boxes_path: str, scenes_folder: str) -> tuple[dict[str, Truth],
 
 
 def _answer(
-    variables: Mapping[str, Any], batch: Mapping[str, jax.Array], *, task: Listening, methods: Sequence[str]
+    variables: Mapping[str, Any], batch: Mapping[str, jax.Array], *, listening: Listening, methods: Sequence[str]
 ) -> dict[str, jax.Array]:
     """What is above 0 in the maps, averaged around the middle: [B, H', W'] by method, and of heads [B, A, H', W']."""
-    weights_T = np.maximum(1 - abs(2 * task.token_times / task.clip.seconds - 1), 0)
-    found = find_maps(variables, batch, task=task, methods=methods)
+    weights_T = np.maximum(1 - abs(2 * listening.token_times / listening.clip.seconds - 1), 0)
+    found = find_maps(variables, batch, listening=listening, methods=methods)
     found = {
         name: float32_einsum("t,bt...->b...", weights_T / weights_T.sum(), jax.nn.relu(x)) for name, x in found.items()
     }

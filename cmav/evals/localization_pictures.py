@@ -39,7 +39,7 @@ def draw(examples: Sequence[Example], centres: tuple[np.ndarray, np.ndarray]) ->
 
     Args:
       examples: at least one.
-      centres: of the maps' rows and columns, as `maps.location_centres` gives them.
+      centres: of the maps' rows and columns, as `VideoEncoder.places` gives them.
     """
     methods = list(examples[0].maps)
     size = (_INCHES * (1 + len(methods)), (_INCHES + 0.15) * len(examples) + 0.2)
@@ -55,7 +55,7 @@ def draw(examples: Sequence[Example], centres: tuple[np.ndarray, np.ndarray]) ->
         for axes, one in zip(axes_row, shown, strict=True):
             axes.imshow(heat.draw_boxes(one, example.boxes_Kx4))
             axes.set(xticks=[], yticks=[])
-        axes_row[0].set_ylabel(_short(example.file), fontsize=6)
+        axes_row[0].set_ylabel(short_name(example.file), fontsize=6)
     for axes, title in zip(grid[0], ["clip", *methods], strict=True):
         axes.set_title(title, fontsize=9)
     canvas = FigureCanvasAgg(figure)
@@ -63,7 +63,7 @@ def draw(examples: Sequence[Example], centres: tuple[np.ndarray, np.ndarray]) ->
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _short(file: str) -> str:
+def short_name(file: str) -> str:
     """A name that fits beside a frame: without folders, its end where it is still too long."""
     name = file.rpartition("/")[2]
     return name if len(name) <= _LONGEST_NAME else f"…{name[-_LONGEST_NAME + 1 :]}"

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from cmav.evals.false_alarms import FalseAlarms
-from cmav.evals.intervals import wilson_interval
+from cmav.evals.intervals import bootstrap_interval, wilson_interval
 
 _THRESHOLDS = 0.05 * np.arange(21)
-_RESAMPLES = 1000
 _MUCH_BY_LOT = 0.05  # of the picture; a corner of an enlarged 3×3 map, which is all alike, is less
 
 
@@ -127,14 +126,6 @@ def areas_under_success(cious_N: np.ndarray) -> np.ndarray:
     """
     succeeds_NxT = (cious_N[:, None] >= _THRESHOLDS).astype(np.float64)
     return np.trapezoid(succeeds_NxT, _THRESHOLDS, axis=1)
-
-
-def bootstrap_interval(values_N: np.ndarray) -> tuple[float, float]:
-    """The 95% interval of a mean over clips, by resampling them 1,000 times; always the same of the same values."""
-    rng = np.random.default_rng(0)
-    means = [rng.choice(values_N, len(values_N)).mean() for _ in range(_RESAMPLES)]
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
 
 
 _COLUMNS = {

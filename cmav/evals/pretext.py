@@ -24,7 +24,7 @@ from cmav.data.pipeline import make_loader
 from cmav.evals import figures
 from cmav.evals.collect import collect
 from cmav.evals.intervals import wilson_interval
-from cmav.tasks.avs import is_correct
+from cmav.tasks.losses import is_correct
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +47,9 @@ class PretextEvaluator:
     `run` yields `avs_accuracy` and the ends of its 95% interval, the accuracies on aligned and on shifted pairs, and
     the loss. The interval counts clips, not decisions: those about one clip are not independent.
     """
+
+    needs, needs_head = "pairs", True
+    settings = ("every", "batch_size", "pairs_per_clip", "seed")
 
     def __init__(self, config: ConfigDict, data: ConfigDict, task: Any, mesh: Mesh, split: str):
         distributed.local_rows(config.batch_size, mesh)

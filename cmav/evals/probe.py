@@ -44,9 +44,10 @@ class ProbeEvaluator:
         or the training videos are of a single class.
     """
 
+    needs, needs_head = "classes", False
+    settings = ("every", "batch_size", "layers", "cs", "folds")
+
     def __init__(self, config: ConfigDict, data: ConfigDict, task: Any, mesh: Mesh, split: str):
-        if not hasattr(task, "num_views"):
-            raise UserError('a probe looks at the views of the action task: set config.task="action".')
         distributed.local_rows(config.batch_size, mesh)
         if not config.cs or min(config.cs) <= 0:
             raise UserError(f"cs={config.cs!r} must be at least one value of the SVM's C, each greater than 0.")

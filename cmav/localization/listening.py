@@ -1,33 +1,36 @@
 """The network's side of localization: whole pictures with their own sound in, maps of where it is out."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import FrozenConfigDict
 
-from cmav.models import maps
-from cmav.models.layers import finer, map_stride
-from cmav.models.positions import token_times
-from cmav.tasks.avs import Avs
+from cmav.data.clip_shape import ClipShape
+from cmav.models import encoders, maps
+from cmav.models.encoders import VideoEncoder
+from cmav.tasks import Task
 
 HEADS = "heads"  # of the method "attention", beside the combination that stands under the method's name
 
 
-class Listening(Avs):
-    """Synchronization's task with whole pictures, from a record's middle, and the one audio of the same moment.
+@dataclasses.dataclass(frozen=True)
+class Listening:
+    """Whole pictures and their own sound, from a record's middle, for a network that was trained by some task.
 
-    A record that is shorter than a clip is looped. Make it of another task with `of`.
+    A record that is shorter than a clip is looped. Make it with `of`.
     """
 
+    task: Task  # of whole pictures
+
     @classmethod
-    def of(cls, task: Avs, *, size: int, stride: int | None = None) -> "Listening":
-        """The task of a network that was trained by `task`.
+    def of(cls, task: Task, *, size: int, stride: int | None = None) -> "Listening":
+        """Of the network of a task.
 
         Args:
-          task: synchronization's.
+          task: whose network sees and hears.
           size: width and height of the pictures in pixels. All of a picture is seen: what is cropped in training is the
             edge, where sounds come from as well.
           stride: of a map's locations, in pixels; None: the network's own. A smaller one makes finer maps, of the same
@@ -36,34 +39,45 @@ class Listening(Avs):
         Raises:
           UserError: for a stride that the network cannot have.
         """
-        data, model = task.data_config, task.model_config
-        if stride is not None:
-            model = _with(model, video_layers=finer(model.video_layers, stride))
-        return cls(_with(data, crop_size=size), model, task.loss_config, task.clip)
+        return cls(task.with_pictures(size, stride))
+
+    @property
+    def clip(self) -> ClipShape:
+        return self.task.clip
+
+    @property
+    def size(self) -> int:
+        """Width and height of the pictures, in pixels."""
+        return self.task.data_config.crop_size
 
     @property
     def token_times(self) -> np.ndarray:
         """When a map's instants are, float64 [T'], seconds from the clip's start."""
-        return token_times(self.model_config.video_layers, self.clip.num_frames, self.clip.achieved_frame_rate)
+        return self._encoder.times(self.clip.num_frames, self.clip.achieved_frame_rate)
 
     @property
     def stride(self) -> int:
         """Pixels from one place of a map to the next."""
-        return map_stride(self.model_config.video_layers)
+        return self._encoder.stride
 
     @property
     def centres(self) -> tuple[np.ndarray, np.ndarray]:
-        """Where a map's rows and columns are: see `maps.location_centres`."""
-        size = self.data_config.crop_size
-        return maps.location_centres(self.model_config.video_layers, (size, size))
+        """Where a map's rows and columns are: see `VideoEncoder.places`."""
+        return self._encoder.places((self.size, self.size))
 
-    def usable_records(self, index, *, train):
+    @property
+    def _encoder(self) -> VideoEncoder:
+        return encoders.video(self.task.model_config)
+
+    def usable_records(self, index: Any) -> np.ndarray:
+        """Numbers of the records of a `cmav.data.index.SplitIndex` that can be looked at; also checks their rates."""
         from cmav.data import checks
 
-        checks.check_dataset(index, self.clip, self.data_config.crop_size)
+        checks.check_dataset(index, self.clip, self.size)
         return checks.usable_records(index, min_seconds=0.0, need_audio=False)
 
-    def make_example(self, record, seed, view, *, train):
+    def make_example(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """TensorFlow: of a parsed record `video` uint8 [T, H, W, 3] and `audio` int16 [S, 2]."""
         import tensorflow as tf
 
         from cmav.data import sampling, video
@@ -72,27 +86,25 @@ class Listening(Avs):
         start = sampling.evenly_spaced_start(tf.constant(0), 1, num_frames, self.clip)
         frames = sampling.looped_frames(record["frames"], start, self.clip)
         audio = sampling.looped_audio(record["audio"], start, num_frames, self.clip)
-        return {"video": video.decode_clip(frames, self.data_config.crop_size, None), "audio": audio[None]}
-
-
-def _with(config: FrozenConfigDict, **changes: Any) -> FrozenConfigDict:
-    return FrozenConfigDict({**config, **changes})
+        return {"video": video.decode_clip(frames, self.size, None), "audio": audio}  # the central crop, or all
 
 
 def find_maps(
-    variables: Mapping[str, Any], batch: Mapping[str, jax.Array], *, task: Listening, methods: Sequence[str]
+    variables: Mapping[str, Any], batch: Mapping[str, jax.Array], *, listening: Listening, methods: Sequence[str]
 ) -> dict[str, jax.Array]:
     """The maps of a batch by each method, [B, T', H', W'], and of attention `heads` [B, T', A, H', W'].
 
     All 0 where the audio is nothing but zeros.
     """
-    outputs, _ = task.apply(variables, batch, train=False)
-    heard_B = (batch["audio"] != 0).any(axis=(1, 2, 3))
+    task = listening.task
+    heard_B = (batch["audio"] != 0).any(axis=(1, 2))
+    outputs, _ = task.apply(variables, task.batch_of(batch["video"], batch["audio"], heard_B), train=False)
     found = {}
-    for method in methods:
-        maps_BxK = maps.METHODS[method](task.model(), variables, outputs)
-        if maps_BxK.ndim == 6:
+    for name in methods:
+        method = task.map_methods()[name]
+        maps_BxK = method.find(task.model(), variables, outputs)
+        if method.by_heads:
             found[HEADS] = jnp.moveaxis(maps_BxK[:, 0], 1, 2)
             maps_BxK = maps.combine_heads(maps_BxK)
-        found[method] = maps_BxK[:, 0]
+        found[name] = maps_BxK[:, 0]
     return {name: jnp.where(heard_B.reshape(-1, *[1] * (x.ndim - 1)), x, 0) for name, x in found.items()}

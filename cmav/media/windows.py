@@ -151,13 +151,14 @@ def cut_windows(
             raise RejectedError(f"audio lost, zeros in its place ({sound.damage})")
 
 
-def example_maker(task: Any) -> Callable[[schema.Clip], dict[str, np.ndarray]]:
-    """Returns what makes a task's example of a window: its only view, the central crop. Thread-safe."""
-    seed = np.zeros(2, np.int32)  # An evaluation draws nothing.
+def example_maker(
+    make_example: Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]],
+) -> Callable[[schema.Clip], dict[str, np.ndarray]]:
+    """Returns what makes a network's example of a window, given what makes it of a parsed record. Thread-safe."""
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
     def example(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-        return task.make_example(schema.parse(serialized), tf.constant(seed), tf.constant(0), train=False)
+        return make_example(schema.parse(serialized))
 
     traced = example.get_concrete_function()
 

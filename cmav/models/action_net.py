@@ -3,6 +3,7 @@
 Shape suffixes: B clips, T frames, S samples, N video tokens, M audio tokens, D hidden size.
 """
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -12,8 +13,10 @@ import jax.numpy as jnp
 from ml_collections import FrozenConfigDict
 
 from cmav.errors import UserError
-from cmav.models.avs_net import AvsBackbone
+from cmav.models import maps
+from cmav.models.backbone import Backbone
 from cmav.models.batch_norm import BatchNorm
+from cmav.models.maps import MapMethod
 from cmav.models.precision import FLOAT32
 
 # Which streams a network has, by config.action.mode.
@@ -63,7 +66,7 @@ class ActionNet(nn.Module):
 
     | key                              | shape                                                                 |
     | -------------------------------- | --------------------------------------------------------------------- |
-    | `video/…`, `audio/…`             | of the encoders: `layer_<i>`, `map`, `tokens`, as in `AvsNet`; [B, …]  |
+    | `video/…`, `audio/…`             | of the encoders, as in `AvsNet`: `layer_<i>`, `map`, `tokens`, `times` |
     | `video/features`, `audio/features` | [B, D], the final tokens' mean; zero audio where there is none        |
     | `features`                       | [B, F], those of the network's streams, concatenated: the head's input |
     """
@@ -96,17 +99,17 @@ class ActionNet(nn.Module):
           UserError: where the mode is none of those that exist.
         """
         streams = streams_of(self.action.mode)
-        backbone = AvsBackbone(self.config, name="backbone")
+        backbone = Backbone(self.config, name="backbone")
         video, audio, out = None, None, {}
         if "video" in streams:
             video, video_out = backbone.encode_video(video_BxTxHxWxC, frame_rate=frame_rate, train=train)
-            out |= {f"video/{key}": x for key, x in video_out.items() if key != "times"}
+            out |= {f"video/{key}": x for key, x in video_out.items()}
         if "audio" in streams:
             # Silence must not move the statistics by which sound is normalised.
             audio, audio_out = backbone.encode_audio(
                 audio_BxSx2, sample_rate=sample_rate, train=train, mask=has_audio_B
             )
-            out |= {f"audio/{key}": x for key, x in audio_out.items() if key != "times"}
+            out |= {f"audio/{key}": x for key, x in audio_out.items()}
 
         features = self._attend(backbone, video, audio, has_audio_B, train=train)
         out |= {f"{stream}/features": x for stream, x in features.items()}
@@ -130,6 +133,20 @@ class ActionNet(nn.Module):
             "video": jnp.where(heard_Bx1, video.mean(axis=1), alone.mean(axis=1)),
             "audio": jnp.where(heard_Bx1, audio.mean(axis=1), 0),
         }
+
+    @nn.nowrap
+    def map_methods(self) -> dict[str, MapMethod]:
+        """How it says where the sound is, if it sees and hears: as its backbone does, which knows of no class."""
+        if len(streams_of(self.action.mode)) < 2:
+            return {}
+
+        def with_one_audio(method):
+            def find(net, variables, outputs):
+                return method.find(net, variables, {**outputs, "audio/tokens": outputs["audio/tokens"][:, None]})
+
+            return dataclasses.replace(method, find=find)
+
+        return {name: with_one_audio(method) for name, method in maps.of_backbone(self.config).items()}
 
 
 def streams_of(mode: str) -> tuple[str, ...]:

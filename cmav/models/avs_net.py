@@ -4,6 +4,7 @@ Shape suffixes: B clips, K audios of each clip, F = B * K pairs, T frames, S sam
 D hidden size.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -12,93 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import FrozenConfigDict
 
-from cmav.models.co_attention import CoAttention
-from cmav.models.encoders import Encoder
-from cmav.models.positions import AddPositions, token_times
+from cmav.models import maps
+from cmav.models.backbone import Backbone, fold
+from cmav.models.maps import MapMethod
 from cmav.models.precision import FLOAT32
-from cmav.models.settings import check_model_config
-
-
-class AvsBackbone(nn.Module):
-    """Encoders and co-attention: everything but the head, the part that fine-tuning keeps.
-
-    Made of three methods, so that other tasks can put them together in their own way. Called as a whole it is
-    synchronization's: the video encoder runs once per clip, and its tokens are repeated for each of the K audios.
-    """
-
-    config: FrozenConfigDict
-
-    def setup(self):
-        config = self.config
-        check_model_config(config)
-        self.video_encoder = Encoder(config.video_layers, config)
-        self.audio_encoder = Encoder(config.audio_layers, config)
-        self.video_positions = AddPositions(config)
-        self.audio_positions = AddPositions(config)
-        self.co_attention = CoAttention(config)
-
-    def encode_video(
-        self, video_NxTxHxWxC: jax.Array, *, frame_rate: float, train: bool
-    ) -> tuple[jax.Array, dict[str, Any]]:
-        """Returns tokens with their positions, [N, ., D], and the encoder's intermediates, `times` among them."""
-        tokens, out = self.video_encoder(scale_frames(video_NxTxHxWxC), train=train)
-        times = token_times(self.config.video_layers, video_NxTxHxWxC.shape[1], frame_rate)
-        return self.video_positions(tokens, times), {**out, "times": times}
-
-    def encode_audio(
-        self, audio_NxSx2: jax.Array, *, sample_rate: float, train: bool, mask: jax.Array | None = None
-    ) -> tuple[jax.Array, dict[str, Any]]:
-        """As `encode_video`. Rows where `mask`, bool [N], is false are kept out of BatchNorm's statistics."""
-        samples = scale_samples(audio_NxSx2, self.config.audio_companding)
-        tokens, out = self.audio_encoder(samples, train=train, mask=mask)
-        times = token_times(self.config.audio_layers, audio_NxSx2.shape[1], sample_rate)
-        return self.audio_positions(tokens, times), {**out, "times": times}
-
-    def co_attend(
-        self, video_NxVxD: jax.Array | None, audio_NxAxD: jax.Array | None, *, train: bool
-    ) -> tuple[jax.Array | None, jax.Array | None, dict[str, jax.Array]]:
-        """Returns the final tokens of both streams, or of the one that is there, and the blocks' (`CoAttention`)."""
-        return self.co_attention(video_NxVxD, audio_NxAxD, train=train)
-
-    def __call__(
-        self,
-        video_BxTxHxWxC: jax.Array,
-        audio_BxKxSx2: jax.Array,
-        *,
-        frame_rate: float,
-        sample_rate: float,
-        train: bool,
-    ) -> tuple[jax.Array, jax.Array, dict[str, Any]]:
-        """Returns the streams' final tokens, [B, K, ., D] each, and the intermediates (see `AvsNet`)."""
-        num_clips, num_audios = audio_BxKxSx2.shape[:2]
-        audio_FxSx2 = _fold(audio_BxKxSx2)
-        video_BxNxD, video_out = self.encode_video(video_BxTxHxWxC, frame_rate=frame_rate, train=train)
-        audio_FxMxD, audio_out = self.encode_audio(audio_FxSx2, sample_rate=sample_rate, train=train)
-        video_times, audio_times = video_out.pop("times"), audio_out.pop("times")
-
-        def unfold(x):
-            return x.reshape(num_clips, num_audios, *x.shape[1:])
-
-        video, audio, blocks = self.co_attend_pairs(video_BxNxD, unfold(audio_FxMxD), train=train)
-        out = {
-            **{f"video/{key}": x for key, x in video_out.items()},
-            **{f"audio/{key}": unfold(x) for key, x in audio_out.items()},
-            **{f"co_attention/{key}": x for key, x in blocks.items()},
-            "video/times": video_times,
-            "audio/times": audio_times,
-            "video/features": video,
-            "audio/features": audio,
-        }
-        return video, audio, out
-
-    def co_attend_pairs(
-        self, video_BxNxD: jax.Array, audio_BxKxMxD: jax.Array, *, train: bool
-    ) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
-        """As `co_attend`, of each clip with each of its K audios: all that is returned is [B, K, ...]."""
-        pairs = audio_BxKxMxD.shape[:2]
-        video_FxNxD = jnp.repeat(video_BxNxD, pairs[1], axis=0)
-        attended = self.co_attend(video_FxNxD, _fold(audio_BxKxMxD), train=train)
-        return jax.tree.map(lambda x: x.reshape(*pairs, *x.shape[1:]), attended)
 
 
 class FusionHead(nn.Module):
@@ -147,7 +65,7 @@ class AvsNet(nn.Module):
     config: FrozenConfigDict  # config.model
 
     def setup(self):
-        self.backbone = AvsBackbone(self.config)
+        self.backbone = Backbone(self.config)
         self.head = FusionHead(self.config)
 
     def __call__(
@@ -171,10 +89,32 @@ class AvsNet(nn.Module):
         Raises:
           UserError: where the config's values are none of those that exist.
         """
-        rates = {"frame_rate": frame_rate, "sample_rate": sample_rate}
-        video, audio, out = self.backbone(video_BxTxHxWxC, audio_BxKxSx2, **rates, train=train)
+        backbone = self.backbone
+        pairs = audio_BxKxSx2.shape[:2]
+        # The video encoder runs once per clip, and its tokens are repeated for each of the K audios.
+        video_BxNxD, video_out = backbone.encode_video(video_BxTxHxWxC, frame_rate=frame_rate, train=train)
+        audio_FxMxD, audio_out = backbone.encode_audio(fold(audio_BxKxSx2), sample_rate=sample_rate, train=train)
+        audio_times = audio_out.pop("times")
+
+        def unfold(x):
+            return x.reshape(*pairs, *x.shape[1:])
+
+        video, audio, blocks = backbone.co_attend_pairs(video_BxNxD, unfold(audio_FxMxD), train=train)
         logits_BxK, hidden = self.head(video, audio)
-        return logits_BxK, {**out, "fusion/hidden": hidden}
+        return logits_BxK, {
+            **{f"video/{key}": x for key, x in video_out.items()},
+            **{f"audio/{key}": unfold(x) for key, x in audio_out.items()},
+            **{f"co_attention/{key}": x for key, x in blocks.items()},
+            "audio/times": audio_times,
+            "video/features": video,
+            "audio/features": audio,
+            "fusion/hidden": hidden,
+        }
+
+    @nn.nowrap
+    def map_methods(self) -> dict[str, MapMethod]:
+        """How it says where the sound is; see `cmav.models.maps`."""
+        return {"cam": MapMethod(cam), **maps.of_backbone(self.config)}
 
     def logits_from_map(
         self,
@@ -189,29 +129,18 @@ class AvsNet(nn.Module):
         """
         backbone = self.backbone
         video = backbone.video_positions(backbone.video_encoder.tokens_of(map_BxTxHxWxC), video_times_N)
-        audio = backbone.audio_positions(_fold(audio_tokens_BxKxMxD), audio_times_M)
+        audio = backbone.audio_positions(fold(audio_tokens_BxKxMxD), audio_times_M)
         audio = audio.reshape(audio_tokens_BxKxMxD.shape)
         video, audio, _ = backbone.co_attend_pairs(video, audio, train=False)
         logits_BxK, _ = self.head(video, audio)
         return logits_BxK
 
 
-def _fold(x_BxK: jax.Array) -> jax.Array:
-    """[B, K, ...] -> [B * K, ...]"""
-    return x_BxK.reshape(-1, *x_BxK.shape[2:])
+def cam(net: AvsNet, variables: Mapping[str, Any], outputs: Mapping[str, Any]) -> jax.Array:
+    """Class activation of the logit of synchrony, [B, K, T', H', W']. See `maps.class_activation`."""
 
+    def logits_of(map_BxTxHxWxC):
+        others = (outputs["audio/tokens"], outputs["video/times"], outputs["audio/times"])
+        return net.apply(variables, map_BxTxHxWxC, *others, method="logits_from_map")
 
-def scale_frames(video: jax.Array) -> jax.Array:
-    """0 to 255, uint8 or a mixture of such -> float32 from -1 to 1."""
-    return video.astype(jnp.float32) / 127.5 - 1
-
-
-def scale_samples(audio: jax.Array, companding: str) -> jax.Array:
-    """int16, or a mixture of such -> float32 from -1 to 1.
-
-    Companding "mu_law" lifts what is quiet: sign(x) log(1 + 255|x|) / log 256.
-    """
-    x = audio.astype(jnp.float32) / 32768
-    if companding == "mu_law":
-        x = jnp.sign(x) * jnp.log1p(255 * jnp.abs(x)) / jnp.log(256.0)
-    return x
+    return maps.class_activation(logits_of, outputs["video/map"])

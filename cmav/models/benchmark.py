@@ -3,7 +3,7 @@
 python -m cmav.models.benchmark
 python -m cmav.models.benchmark --config=configs/avs_cma.py --frames=126 --size=224 --config.model.dtype=bfloat16
 
-One row for each convolution of `config.model.video_layers` and each lowering (see `conv.py`): milliseconds, and how
+One row for each convolution of `config.model.video.layers` and each lowering (see `conv.py`): milliseconds, and how
 many times faster than `native` in the same run (1.0), for the forward pass and for forward and backward together, and
 the greatest difference from native, relative to its greatest value. The first layer's input, the video, needs no
 gradient and gets none. The runs of the lowerings alternate, and the fastest of each counts.
@@ -30,7 +30,7 @@ def video_convolutions(
 ) -> Iterator[tuple[int, Layer, tuple[int, ...], tuple[int, ...]]]:
     """Yields (number, layer, shape of its input, shape of its kernel) of each convolution of the video encoder."""
     shape = (batch, frames, size, size, 3)
-    for i, layer in enumerate(parse(config.video_layers)):
+    for i, layer in enumerate(parse(config.video.layers)):
         if layer.kind == "conv":
             yield i, layer, shape, (*layer.kernel, shape[-1], layer.features)
         axes = tuple(-(-length // stride) for length, stride in zip(shape[1:-1], layer.strides, strict=True))

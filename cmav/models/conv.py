@@ -1,4 +1,4 @@
-"""Convolutions over time and space, with SAME padding, in the form that the backend runs fastest.
+"""Convolutions over time, space and frequency, with SAME padding, in the form that the backend runs fastest.
 
 Kernels keep the shape `[kt, kh, kw, cin, cout]` (`[k, cin, cout]` for audio) whatever the lowering, so that a
 checkpoint fits every backend. The lowerings of a 3-D convolution give the same numbers, to rounding:
@@ -52,6 +52,14 @@ def conv1d(x: jax.Array, kernel: jax.Array, strides: tuple[int], dilation: tuple
     other backends XLA does the same by itself.
     """
     return _conv(x[:, None], kernel[None].astype(x.dtype), (1, *strides), (1, *dilation))[:, 0]
+
+
+def conv2d(x: jax.Array, kernel: jax.Array, strides: tuple[int, int], lowering: str = "auto") -> jax.Array:
+    """2-D convolution of x [N, A, B, cin] with a kernel [ka, kb, cin, cout], in the dtype of x.
+
+    Written as frames of a single moment, which gives it the lowerings' gradients.
+    """
+    return conv3d(x[:, None], kernel[None], (1, *strides), lowering)[:, 0]
 
 
 def conv3d(

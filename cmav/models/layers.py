@@ -29,7 +29,7 @@ class Layer:
 
 
 def parse(layers: Sequence[Sequence[Any]]) -> tuple[Layer, ...]:
-    """Reads layers as a config writes them. That they are well formed is `check_model_config`'s to say."""
+    """Reads layers as a config writes them. That they are well formed is the encoder's `check`'s to say."""
 
     def read(kind, *args):
         features, sizes = (args[0], args[1:]) if kind == "conv" else (None, args)
@@ -87,14 +87,14 @@ def finer(layers: Sequence[Sequence[Any]], stride: int) -> tuple[tuple[Any, ...]
     for layer in parsed:
         if layer.strides[1] != layer.strides[2]:
             raise UserError(
-                "A finer map needs equal strides in height and width, and config.model.video_layers has "
+                "A finer map needs equal strides in height and width, and config.model.video.layers has "
                 f"{layer.to_config()!r}: use the map as it is."
             )
     known = sorted({math.prod(layer.strides[1] for layer in parsed[: i + 1]) for i in range(len(parsed))})
     if stride not in known:
         raise UserError(
             f"The video encoder has no locations with a stride of {stride} pixels: choose one of "
-            f"{', '.join(map(str, known))} (config.model.video_layers; the map itself has {known[-1]})."
+            f"{', '.join(map(str, known))} (config.model.video.layers; the map itself has {known[-1]})."
         )
     reached, removed, made = 1, 1, []
     for layer in parsed:

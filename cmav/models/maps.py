@@ -20,8 +20,9 @@ Shape suffixes: B clips, K audios, T times of the map, H and W its rows and colu
 D hidden size, A heads, E size of a head, Q queries.
 """
 
+import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -29,23 +30,10 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import FrozenConfigDict
 
-from cmav.errors import UserError
-from cmav.models.avs_net import AvsNet
-from cmav.models.layers import field_centres
 from cmav.models.positions import AddPositions
 from cmav.models.precision import float32_einsum
 
 NORM_EPSILON = 1e-6
-
-
-def cam(net: AvsNet, variables: Mapping[str, Any], outputs: Mapping[str, Any]) -> jax.Array:
-    """Class activation of the logit of synchrony, [B, K, T', H', W']. See `class_activation`."""
-
-    def logits_of(map_BxTxHxWxC):
-        others = (outputs["audio/tokens"], outputs["video/times"], outputs["audio/times"])
-        return net.apply(variables, map_BxTxHxWxC, *others, method="logits_from_map")
-
-    return class_activation(logits_of, outputs["video/map"])
 
 
 def class_activation(logits_of: Callable[[jax.Array], jax.Array], map_BxTxHxWxC: jax.Array) -> jax.Array:
@@ -71,7 +59,7 @@ def class_activation(logits_of: Callable[[jax.Array], jax.Array], map_BxTxHxWxC:
     return math.prod(map_BxTxHxWxC.shape[1:-1]) * activation
 
 
-def attention(net: AvsNet, variables: Mapping[str, Any], outputs: Mapping[str, Any]) -> jax.Array:
+def attention(net: Any, variables: Mapping[str, Any], outputs: Mapping[str, Any]) -> jax.Array:
     """How much each location draws each head's audio-guided attention, [B, K, heads, T', H', W'].
 
     Of the logits at each location (`attention_logits`) the mean over the queries, the audio's tokens: at each moment
@@ -79,9 +67,6 @@ def attention(net: AvsNet, variables: Mapping[str, Any], outputs: Mapping[str, A
     clip have in common is not guided by what is heard: it would be the same for another sound. And softmax does not
     see what is added to all logits of a query, so each query's are relative to their mean over time and space. In nats.
     `combine_heads` makes one map of the heads'.
-
-    Raises:
-      UserError: where the network has no audio-guided attention.
     """
     logits = attention_logits(net, variables, outputs)
     attends_BxKxAxQxT = jax.nn.log_softmax(logits.mean(axis=(-2, -1)), axis=-1)
@@ -91,20 +76,14 @@ def attention(net: AvsNet, variables: Mapping[str, Any], outputs: Mapping[str, A
     return float32_einsum("bkaqt,bkaqthw->bkathw", shares_BxKxAxQxT, relative)
 
 
-def attention_logits(net: AvsNet, variables: Mapping[str, Any], outputs: Mapping[str, Any]) -> jax.Array:
+def attention_logits(net: Any, variables: Mapping[str, Any], outputs: Mapping[str, Any]) -> jax.Array:
     """Query · key / √E at each location, for the first audio-guided block: [B, K, heads, Q, T', H', W'].
 
     A location's key is the key of a token that has this location's value in place of the mean over space. From map to
     key all is linear, so that the mean over space is exactly the network's own logit, before its softmax over time.
-
-    Raises:
-      UserError: where the network has no audio-guided attention.
     """
     config, params = net.config, variables["params"]["backbone"]
-    block = "0_video_guided"
-    if block not in params.get("co_attention", {}):
-        raise UserError(_no_attention(config))
-    block = params["co_attention"][block]["attention"]
+    block = params["co_attention"]["0_video_guided"]["attention"]
 
     def project(name, x):
         x = _linear(block[name], x)
@@ -125,7 +104,7 @@ def combine_heads(maps_BxKxAxTxHxW: jax.Array) -> jax.Array:
 
 
 def similarity(
-    net: AvsNet, variables: Mapping[str, Any], outputs: Mapping[str, Any], *, whole_clip: bool = False
+    net: Any, variables: Mapping[str, Any], outputs: Mapping[str, Any], *, whole_clip: bool = False
 ) -> jax.Array:
     """Cosine of each location's embedding with the audio's, -1 to 1, before positions and attention.
 
@@ -143,7 +122,7 @@ def similarity(
     return float32_einsum("bthwd,bktd->bkthw", video_BxTxHxWxD, audio_BxKxTxD)
 
 
-def alignment(net: AvsNet, variables: Mapping[str, Any], outputs: Mapping[str, Any]) -> jax.Array:
+def alignment(net: Any, variables: Mapping[str, Any], outputs: Mapping[str, Any]) -> jax.Array:
     """How much each location speaks for the sound of its own moment and against the clip's others, [B, K, T', H', W'].
 
     The dot product of its embedding with the audio's token of the same time, at length 1, less the mean of those with
@@ -159,58 +138,34 @@ def alignment(net: AvsNet, variables: Mapping[str, Any], outputs: Mapping[str, A
     return float32_einsum("bthwd,bktd->bkthw", video_BxTxHxWxD, own_BxKxTxD)
 
 
-METHODS = {"cam": cam, "attention": attention, "similarity": similarity, "alignment": alignment}
+@dataclasses.dataclass(frozen=True)
+class MapMethod:
+    """One way in which a network says where the sound is.
 
-
-def check_methods(methods: Sequence[str], config: FrozenConfigDict) -> None:
-    """Checks that a network of these settings has maps by all of these methods.
-
-    Raises:
-      UserError: names the one that it does not have.
+    Attributes:
+      find: (network, variables, outputs) -> float32 [B, K, T', H', W']; with `by_heads` [B, K, heads, T', H', W'].
+      by_heads: whether each head has a map of its own; `combine_heads` makes one of them.
+      needs_alignment: whether it only means something of a network that was trained with the temporal alignment loss.
     """
-    for method in methods:
-        if method not in METHODS:
-            raise UserError(f"there is no method {method!r} of localization: choose of {', '.join(METHODS)}.")
-    if "attention" in methods and not (config.depth and config.attention in ("cma", "aga")):
-        raise UserError(_no_attention(config))
+
+    find: Callable[[Any, Mapping[str, Any], Mapping[str, Any]], jax.Array]
+    by_heads: bool = False
+    needs_alignment: bool = False
 
 
-def doubt(methods: Sequence[str], alignment_weight: float) -> str:
-    """What speaks against maps by these methods, for people; empty: nothing.
-
-    Args:
-      methods: names in `METHODS`.
-      alignment_weight: of the temporal alignment loss in the network's training.
-    """
-    doubtful = [method for method in methods if method in ("similarity", "alignment")]
-    if alignment_weight or not doubtful:
-        return ""
-    return (
-        f"{' and '.join(doubtful)}: only the temporal alignment loss makes the encoders' tokens comparable, and by its "
-        "config this network was trained without it (config.loss.alignment_weight=0), so these maps may show anything"
-    )
+def of_backbone(config: FrozenConfigDict) -> dict[str, MapMethod]:
+    """The methods that ask a backbone of these settings alone."""
+    guided = {"attention": MapMethod(attention, by_heads=True)} if has_guided_attention(config) else {}
+    compared = {
+        "similarity": MapMethod(similarity, needs_alignment=True),
+        "alignment": MapMethod(alignment, needs_alignment=True),
+    }
+    return {**guided, **compared}
 
 
-def _no_attention(config: FrozenConfigDict) -> str:
-    return (
-        f"config.model.attention={config.attention!r} with config.model.depth={config.depth} has no attention that "
-        f"audio guides, so there is no map of it: use other methods of {', '.join(METHODS)}, or a network with "
-        "attention 'cma' or 'aga'."
-    )
-
-
-def location_centres(layers: Sequence[tuple[Any, ...]], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Centres of the receptive fields of a map's rows [H'] and columns [W'], as fractions of the picture.
-
-    They are not those of a grid of H'×W' cells: a strided layer looks half a pixel of its input further down and
-    right, because SAME padding puts the odd zero of an even picture there. Over the layers this comes to half a cell.
-
-    Args:
-      layers: of the video encoder, as in the config.
-      size: height and width of the frames that the network sees, in pixels.
-    """
-    rows, columns = ((field_centres(layers, n, axis) + 0.5) / n for axis, n in enumerate(size, start=1))
-    return rows, columns
+def has_guided_attention(config: FrozenConfigDict) -> bool:
+    """Whether the network of `config.model` has attention of the picture that the audio guides."""
+    return bool(config.depth) and config.attention in ("cma", "aga")
 
 
 def upsample(maps: jax.Array, size: tuple[int, int], centres: tuple[np.ndarray, np.ndarray] | None = None) -> jax.Array:
@@ -219,7 +174,7 @@ def upsample(maps: jax.Array, size: tuple[int, int], centres: tuple[np.ndarray, 
     Args:
       maps: of any leading axes.
       size: height and width of the picture, in pixels; it may differ from what the network saw.
-      centres: of rows and columns, from 0 to 1 (`location_centres`); None: of H'×W' equal cells.
+      centres: of rows and columns, from 0 to 1 (`VideoEncoder.places`); None: of H'×W' equal cells.
     """
 
     def weights(length, num_locations, centres):

@@ -4,34 +4,16 @@ The paper says nothing about positions. Seconds, rather than token numbers, give
 clock: a video token spans 0.53 s at 29.97 Hz and 2.1 s at 7.5 Hz, an audio token 0.59 s.
 """
 
-from collections.abc import Sequence
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import FrozenConfigDict
 
-from cmav.models.layers import field_centres
-
 POSITIONS = ("seconds", "learned", "none")
 
 # Seconds. From about two tokens, the shortest wave that tokens can follow, to four clips, which is nearly a ramp.
 SHORTEST_WAVE, LONGEST_WAVE = 1.0, 16.0
-
-
-def token_times(layers: Sequence[tuple[Any, ...]], length: int, rate: float) -> np.ndarray:
-    """Centre of each token's receptive field in time, as float64 seconds after the first frame or sample.
-
-    Exact for the given length, and near an end it can lie outside of the clip (`layers.field_centres`).
-
-    Args:
-      layers: of an encoder, as in the config.
-      length: number of frames or samples of the clip.
-      rate: frames or samples per second.
-    """
-    return field_centres(layers, length, axis=0) / rate
 
 
 def sinusoids(times_N: np.ndarray, size: int) -> np.ndarray:

@@ -75,8 +75,8 @@ class Localizer:
         """Gets the network ready.
 
         Args:
-          network: as `frozen.load_avs` gives it; `cam` needs its head.
-          method: a name in `cmav.models.maps.METHODS`.
+          network: as `frozen.load` gives it.
+          method: a name that its task has among `map_methods`.
           size: width and height to which pictures are brought, in pixels. The network sees all of a picture: what is
             cropped in training is the edge, where sounds come from as well.
           batch_size: windows at a time; rounded up to what divides over the devices.
@@ -88,13 +88,13 @@ class Localizer:
         from cmav.media import decoding, windows
 
         self.worker = decoding.worker()
-        task = Listening.of(network.task, size=size, stride=stride)
-        self._network, self._method, self._clip, self._size = network, method, task.clip, size
-        self._make_example = windows.example_maker(task)
-        self._find_maps = jax.jit(functools.partial(find_maps, task=task, methods=(method,)))
+        listening = Listening.of(network.task, size=size, stride=stride)
+        self._network, self._method, self._clip, self._size = network, method, listening.clip, size
+        self._make_example = windows.example_maker(listening.make_example)
+        self._find_maps = jax.jit(functools.partial(find_maps, listening=listening, methods=(method,)))
         self._batch_size = math.ceil(batch_size / network.mesh.size) * network.mesh.size
-        self.stride = task.stride
-        self._token_times, (self._rows, self._columns) = task.token_times, task.centres
+        self.stride = listening.stride
+        self._token_times, (self._rows, self._columns) = listening.token_times, listening.centres
 
     def close(self) -> None:
         """Ends the process that reads the videos."""

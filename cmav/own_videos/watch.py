@@ -72,7 +72,7 @@ def watch(
     """
     from cmav.media import decoding, windows
 
-    make_example = windows.example_maker(network.task)
+    make_example = windows.example_maker(network.task.only_example)
     clip = network.task.clip
     videos = list(videos)
     num_workers = min(num_workers or os.cpu_count() or 1, len(videos))

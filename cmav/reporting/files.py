@@ -34,3 +34,12 @@ def percent(value: float) -> str:
 
 def interval(low: float, high: float) -> str:
     return f"{percent(low)}–{percent(high)}"
+
+
+def how_often(value: float, low: float, high: float, chance: float | None) -> str:
+    """HTML: how often something was right, with the 95% interval, and beside guessing where `chance` is known."""
+    text = f"It was right in <strong>{percent(value)}%</strong> of the cases (95% interval {interval(low, high)}%)"
+    if chance is None:
+        return f"{text}."
+    text += f"; guessing is right in {100 * chance:.3g}%."
+    return f"{text} That cannot be told from guessing." if low <= chance <= high else text

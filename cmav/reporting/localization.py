@@ -6,11 +6,11 @@ from html import escape
 
 from etils import epath
 
-from cmav.reporting import methods
+from cmav.localization.methods import METHODS
 from cmav.reporting.files import interval, percent, read
 from cmav.reporting.localization_results import KINDS, Heads, Results, Row
 from cmav.reporting.media import Media
-from cmav.reporting.page import Section
+from cmav.reporting.page import Section, legend, table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,23 +227,23 @@ def _legend(results: Results) -> str:
             *terms,
             "</dl>",
             "<h3>What the rows are</h3>",
-            methods.legend(row.name for row in results.rows),
+            legend((row.name for row in results.rows), METHODS),
             _WITHOUT_LISTENING,
         ]
     )
 
 
 def _heads_table(heads: Sequence[Heads]) -> str:
-    lines = "\n".join(
-        f'<tr><th scope="row">{row.sources}</th><td>{row.clips}</td><td>{row.combined:.2f}</td>'
-        f"<td>{row.by_any_head:.2f}</td><td>{row.told_apart:.2f}</td></tr>"
+    columns = ("clips", "found by the combined map", "found by any head", "told apart by the heads")
+    rows = [
+        (
+            f"{row.sources}",
+            (f"{row.clips}", *(f"{mean:.2f}" for mean in (row.combined, row.by_any_head, row.told_apart))),
+        )
         for row in heads
-    )
+    ]
     return (
         "<h3>Do the attention heads find different sources?</h3>\n"
         "<p>Numbers of sources per clip, on average. Where heads tell sources apart, each source has a head of its own "
-        "that finds it.</p>\n"
-        '<div class="scroll"><table>\n<thead><tr><th scope="col">sources in the clip</th><th scope="col">clips</th>'
-        '<th scope="col">found by the combined map</th><th scope="col">found by any head</th>'
-        f'<th scope="col">told apart by the heads</th></tr></thead>\n<tbody>\n{lines}\n</tbody>\n</table></div>'
+        "that finds it.</p>\n" + table(("sources in the clip", *columns), rows)
     )

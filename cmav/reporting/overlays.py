@@ -5,9 +5,9 @@ from html import escape
 
 from etils import epath
 
-from cmav.reporting import methods
+from cmav.localization.methods import METHODS
 from cmav.reporting.media import Media
-from cmav.reporting.page import Section
+from cmav.reporting.page import Section, legend
 
 _HOW_TO_READ = (
     "<p>Each <strong>video</strong> plays with its own sound. The tint is the network's answer: where and when, as far "
@@ -39,7 +39,7 @@ def sections(folder: epath.Path, media: Media) -> list[Section]:
         blocks.append(_HEAT)
     if "attention" in shown:
         blocks.append(_HEADS)
-    blocks.append(methods.legend(shown))
+    blocks.append(legend(shown, METHODS))
     for name in sorted({_name(path) for path in paths}):
         blocks.append(_one(name, [path for path in paths if _name(path) == name], media))
     return [Section("Where the sound is: videos to look at", "\n".join(blocks))]

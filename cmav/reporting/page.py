@@ -1,7 +1,7 @@
 """The page around what is reported: title, contents, sections, footer. HTML5 with its style inside, and no script."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from cmav.reporting.style import STYLE
@@ -55,3 +55,29 @@ def render(title: str, introduction: str, sections: Sequence[Section], footer: s
 </body>
 </html>
 """
+
+
+def table(columns: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]], caption: str = "") -> str:
+    """A table whose first column names the rows.
+
+    Args:
+      columns: titles, as HTML; the first is of the names.
+      rows: name and cells of each, as HTML.
+      caption: as text.
+    """
+    titles = "".join(f'<th scope="col">{title}</th>' for title in columns)
+    lines = "\n".join(
+        f'<tr><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>' for name, cells in rows
+    )
+    above = f"<caption>{escape(caption)}</caption>\n" if caption else ""
+    return (
+        f'<div class="scroll"><table>\n{above}<thead><tr>{titles}</tr></thead>\n'
+        f"<tbody>\n{lines}\n</tbody>\n</table></div>"
+    )
+
+
+def legend(names: Iterable[str], meanings: Mapping[str, str]) -> str:
+    """A description list of what is meant by those of the names ("cam", "cam, untrained") that have a meaning."""
+    wanted = {name.partition(",")[0] for name in names}
+    lines = [f"<dt>{name}</dt><dd>{meaning}</dd>" for name, meaning in meanings.items() if name in wanted]
+    return '<dl class="legend">\n' + "\n".join(lines) + "\n</dl>" if lines else ""

@@ -8,7 +8,8 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
-from cmav.reporting.files import interval, percent, read
+from cmav.reporting import retrieval
+from cmav.reporting.files import how_often, percent, read
 from cmav.reporting.media import Media
 from cmav.reporting.page import Section
 from cmav.training import run_config
@@ -77,7 +78,7 @@ _PICTURES = {
     "curves.png": (
         "Curves of loss and accuracy over the steps of training",
         "The course of training. The loss should fall, the accuracy rise. Orange counts: clips that were kept out of "
-        "training. Dotted is what guessing gives.",
+        "training. Dotted, where it is the same for both, is what guessing gives.",
     ),
     "pretext_*_per_label.png": (
         "Bars of accuracy, one for each class",
@@ -101,34 +102,44 @@ def sections(folder: epath.Path, media: Media) -> list[Section]:
     """The answers of the network, and the pictures of its training; none where the run's folder has neither."""
     settings = read_settings(folder)
     summary = read(folder / "summary.json", Summary.parse)
-    parts = []
+    answers, parts = retrieval.answers(folder), []
     if summary:
-        parts.append(Section("What it was asked, and how often it was right", _answers(folder, summary, settings)))
+        answers += _accuracies(folder, summary, settings)
+        answers = [
+            *(answers or ["<p>It was not evaluated: there were no held-out clips.</p>"]),
+            _made(summary, settings),
+        ]
+    if answers:
+        parts.append(Section("What it was asked, and how often it was right", "\n".join(answers)))
     if pictures := list(_pictures(folder, media)):
         parts.append(Section("How it learned", "\n".join(pictures)))
     return parts
 
 
-def _answers(folder: epath.Path, summary: Summary, settings: Settings | None) -> str:
+def _accuracies(folder: epath.Path, summary: Summary, settings: Settings | None) -> list[str]:
+    """The questions that have one answer for each clip."""
     blocks = []
     if summary.sync:
         blocks.append(_sync(summary.sync, settings))
     if summary.action:
         blocks.append(_action(summary.action, _num_classes(folder, settings)))
-    if not blocks:
-        blocks.append("<p>It was not evaluated: there were no held-out clips.</p>")
+    return blocks
+
+
+def _made(summary: Summary, settings: Settings | None) -> str:
     made = f"Training took {summary.steps:,} steps and {_duration(summary.seconds)}"
     if settings:
         made += f", on the data in {settings.data_dir}; judged was the split “{settings.eval_split}”"
-    return "\n".join([*blocks, f'<p class="note">{escape(made)}.</p>'])
+    return f'<p class="note">{escape(made)}.</p>'
 
 
 def _sync(accuracy: Accuracy, settings: Settings | None) -> str:
     shift = f"by {settings.shift_seconds[0]}–{settings.shift_seconds[1]} s" if settings else "by some seconds"
     seen = f"It saw and heard {settings.clip_seconds:g} s at a time. " if settings else ""
+    answer = how_often(accuracy.value, accuracy.low, accuracy.high, 0.5)
     text = (
         f'<p class="lead">The network was asked about {accuracy.count} clips that were kept out of its training: <q>is '
-        f"the sound in sync with the picture, or shifted {shift}?</q> {_how_often(accuracy, 0.5)}</p>\n"
+        f"the sound in sync with the picture, or shifted {shift}?</q> {answer}</p>\n"
         f"<p>{seen}The question needs no labels: any video can be asked "
         "about, once with its sound as it is and once with it moved. But to answer it, a network has to learn which "
         "sights and sounds belong together.</p>"
@@ -143,20 +154,11 @@ def _sync(accuracy: Accuracy, settings: Settings | None) -> str:
 def _action(accuracy: Accuracy, num_classes: int | None) -> str:
     chance = 1 / num_classes if num_classes else None
     classes = f" of {num_classes}" if num_classes else ""
+    answer = how_often(accuracy.value, accuracy.low, accuracy.high, chance)
     return (
         f'<p class="lead">The network was asked about {accuracy.count} videos that were kept out of its training: '
-        f"<q>which action{classes} is this?</q> {_how_often(accuracy, chance)}</p>\n{_tiles(accuracy, chance)}"
+        f"<q>which action{classes} is this?</q> {answer}</p>\n{_tiles(accuracy, chance)}"
     )
-
-
-def _how_often(accuracy: Accuracy, chance: float | None) -> str:
-    low, high = accuracy.low, accuracy.high
-    text = f"It was right in <strong>{percent(accuracy.value)}%</strong> of the cases"
-    text += f" (95% interval {interval(low, high)}%)"
-    if chance is None:
-        return f"{text}."
-    text += f"; guessing is right in {100 * chance:.3g}%."
-    return f"{text} That cannot be told from guessing." if low <= chance <= high else text
 
 
 def _tiles(accuracy: Accuracy, chance: float | None) -> str:

@@ -23,28 +23,33 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from cmav.data.clip_shape import ClipShape
 from cmav.errors import UserError
 from cmav.models.action_net import ActionNet, streams_of
+from cmav.tasks.base import ClipTask
 
 
 @dataclasses.dataclass(frozen=True)
-class Action:
+class Action(ClipTask):
     """The task for one phase of training. See `cmav.tasks.Task` for what each method promises."""
 
-    data_config: FrozenConfigDict
-    model_config: FrozenConfigDict
+    embeds_as = "action"
+
     action_config: FrozenConfigDict
     seed: int
-    clip: ClipShape
 
     @classmethod
     def from_config(cls, config: ConfigDict, phase: Mapping[str, Any]) -> "Action":
-        clip = ClipShape.from_config(config.data, phase["frame_rate"])
         action = FrozenConfigDict({**config.action, "num_classes": _num_classes(config)})
         _check(action)
-        data, model = FrozenConfigDict(config.data), FrozenConfigDict(config.model)
-        return cls(data, model, action, config.seed, clip)
+        return super().from_config(config, phase, action_config=action, seed=config.seed)
+
+    @property
+    def abilities(self) -> frozenset[str]:
+        return frozenset({"classes", "maps"} if len(self.streams) > 1 else {"classes"})
+
+    @property
+    def mode(self) -> str:
+        return self.action_config.mode
 
     @property
     def num_views(self) -> int:
@@ -112,11 +117,13 @@ class Action:
             "label": jax.ShapeDtypeStruct((batch_size,), jnp.int32),
         }
 
-    def init(self, key):
-        zeros = {name: jnp.zeros(x.shape, x.dtype) for name, x in self.batch_shapes(1).items()}
-        return self.model().init(
-            key, zeros.get("video"), zeros.get("audio"), zeros["has_audio"], train=False, **self._rates()
-        )
+    def inputs(self, batch):
+        return batch.get("video"), batch.get("audio"), batch["has_audio"]
+
+    def batch_of(self, video, audio, has_audio):
+        streams = {"video": video, "audio": audio}
+        label = jnp.zeros(has_audio.shape, jnp.int32)
+        return {**{stream: streams[stream] for stream in self.streams}, "has_audio": has_audio, "label": label}
 
     def apply(self, variables, batch, *, train, dropout_key=None):
         """The outputs are the network's intermediates, `logits` and `targets`, both [B, num_classes].
@@ -130,16 +137,7 @@ class Action:
             if self.action_config.mixup:
                 dropout_key, mixup_key = jax.random.split(dropout_key)
                 inputs, targets = mix(mixup_key, inputs, targets, self.action_config.mixup)
-        (logits, out), changed = self.model().apply(
-            variables,
-            inputs.get("video"),
-            inputs.get("audio"),
-            inputs["has_audio"],
-            train=train,
-            rngs={"dropout": dropout_key} if train else None,
-            mutable=["batch_stats"] if train else [],
-            **self._rates(),
-        )
+        (logits, out), changed = self._run(variables, self.inputs(inputs), train=train, dropout_key=dropout_key)
         return {**out, "logits": logits, "targets": targets}, changed
 
     def loss(self, outputs, batch):
@@ -148,9 +146,6 @@ class Action:
         # Of mixed clips the one that weighs more is the answer.
         accuracy = (logits.argmax(axis=-1) == targets.argmax(axis=-1)).mean()
         return loss, {"accuracy": accuracy}
-
-    def _rates(self) -> dict[str, float]:
-        return {"frame_rate": self.clip.achieved_frame_rate, "sample_rate": self.clip.sample_rate}
 
 
 def mix(

@@ -14,34 +14,24 @@ encoder, nine tenths of the work, is paid once for both. A batch:
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from ml_collections import ConfigDict, FrozenConfigDict
 
-from cmav.data.clip_shape import ClipShape
 from cmav.models.avs_net import AvsNet
-from cmav.tasks.losses import alignment_loss
+from cmav.tasks.base import ClipTask
+from cmav.tasks.losses import alignment_loss, is_correct
 
 NUM_AUDIOS = 2
 
 
 @dataclasses.dataclass(frozen=True)
-class Avs:
+class Avs(ClipTask):
     """The task for one phase of training. See `cmav.tasks.Task` for what each method promises."""
 
-    data_config: FrozenConfigDict
-    model_config: FrozenConfigDict
-    loss_config: FrozenConfigDict
-    clip: ClipShape
-
-    @classmethod
-    def from_config(cls, config: ConfigDict, phase: Mapping[str, Any]) -> "Avs":
-        clip = ClipShape.from_config(config.data, phase["frame_rate"])
-        return cls(*map(FrozenConfigDict, (config.data, config.model, config.loss)), clip)
+    abilities = frozenset({"pairs", "maps"})
+    embeds_as = "action"
 
     def model(self) -> AvsNet:
         return AvsNet(self.model_config)
@@ -87,20 +77,15 @@ class Avs:
             "audio": jax.ShapeDtypeStruct((batch_size, NUM_AUDIOS, self.clip.num_samples, 2), jnp.int16),
         }
 
-    def init(self, key):
-        zeros = {name: jnp.zeros(x.shape, x.dtype) for name, x in self.batch_shapes(1).items()}
-        return self.model().init(key, zeros["video"], zeros["audio"], train=False, **self._rates())
+    def inputs(self, batch):
+        return batch["video"], batch["audio"]
+
+    def batch_of(self, video, audio, has_audio):
+        del has_audio
+        return {"video": video, "audio": audio[:, None]}
 
     def apply(self, variables, batch, *, train, dropout_key=None):
-        (logits_BxK, out), changed = self.model().apply(
-            variables,
-            batch["video"],
-            batch["audio"],
-            train=train,
-            rngs={"dropout": dropout_key} if train else None,
-            mutable=["batch_stats"] if train else [],
-            **self._rates(),
-        )
+        (logits_BxK, out), changed = self._run(variables, self.inputs(batch), train=train, dropout_key=dropout_key)
         return {"logits": logits_BxK, **out}, changed
 
     def loss(self, outputs, batch):
@@ -124,11 +109,3 @@ class Avs:
             self.loss_config.alignment_temperature,
         ).mean()
         return sync_loss + weight * alignment, {**metrics, "alignment_loss": alignment}
-
-    def _rates(self) -> dict[str, float]:
-        return {"frame_rate": self.clip.achieved_frame_rate, "sample_rate": self.clip.sample_rate}
-
-
-def is_correct(logits_BxK: jax.Array, labels_BxK: jax.Array) -> jax.Array:
-    """1 where the sign of the logit says what the label says, else 0. float32 [B, K]."""
-    return ((logits_BxK > 0) == (labels_BxK > 0.5)).astype(jnp.float32)

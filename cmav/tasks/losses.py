@@ -27,8 +27,8 @@ def alignment_loss(
     Returns:
       float32 [B], greater than 0.
     """
-    video = _normalise(video_tokens_BxNxD)
-    audio = _normalise(audio_tokens_BxMxD)
+    video = normalise(video_tokens_BxNxD)
+    audio = normalise(audio_tokens_BxMxD)
     logits_BxNxM = float32_einsum("bnd,bmd->bnm", video, audio) / temperature
     distance_NxM = jnp.abs(jnp.asarray(video_times_N)[:, None] - jnp.asarray(audio_times_M)[None, :])
     logits_BxMxN = logits_BxNxM.swapaxes(1, 2)
@@ -37,7 +37,13 @@ def alignment_loss(
     return (video_loss_B + audio_loss_B) / 2
 
 
-def _normalise(x: jax.Array) -> jax.Array:
+def is_correct(logits_BxK: jax.Array, labels_BxK: jax.Array) -> jax.Array:
+    """1 where the sign of the logit says what the label says, else 0. float32 [B, K]."""
+    return ((logits_BxK > 0) == (labels_BxK > 0.5)).astype(jnp.float32)
+
+
+def normalise(x: jax.Array) -> jax.Array:
+    """Vectors along the last axis at length 1, float32: x / sqrt(|x|² + 1e-6), so that one of length 0 stays 0."""
     x = x.astype(jnp.float32)
     return x / jnp.sqrt(jnp.sum(x**2, axis=-1, keepdims=True) + NORM_EPSILON)
 

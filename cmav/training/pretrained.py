@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_flags import config_path
 
 from cmav import distributed
+from cmav.config import trained_by
 from cmav.errors import UserError
 from cmav.training import run_config
 from cmav.training.checkpoint import Checkpoints, list_whole
@@ -28,6 +29,7 @@ CHECKPOINTS = "checkpoints"  # folder in a run's
 INHERITED = {  # beside all of `model`
     "data": ("stored_frame_rate", "sample_rate", "crop_size"),
     "loss": ("alignment_weight", "alignment_temperature"),  # which maps of the network mean something
+    "cmac": ("embed_size", "hidden_size", "pooling", "temperature", "learn_temperature", "guided_temperature"),
 }
 OWN = {
     **INHERITED,
@@ -285,7 +287,7 @@ def _newest_run() -> str:
         if steps := list_whole(str(path.parent)):
             saved[str(path.parent)] = max(step.stat().mtime for step in steps)
     for run in sorted(saved, key=saved.__getitem__, reverse=True):
-        if run_config.read(run).task != "action":
+        if trained_by(run_config.read(run).task) == "cmav.main":
             logging.info("the newest pretrained run is %s", run)
             return run
     raise UserError(
@@ -296,4 +298,4 @@ def _newest_run() -> str:
 
 
 def _plain(config: ConfigDict) -> dict[str, Any]:
-    return {section: config[section].to_dict() for section in ("model", "data", "action")}
+    return {section: config[section].to_dict() for section in ("model", "data", "action", "cmac")}

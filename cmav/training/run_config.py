@@ -32,6 +32,7 @@ _BESIDE = ("version", "changes")
 _MAY_CHANGE = (
     *("log_every", "checkpoint", "evals", "init", "loss", "optim"),
     *("data.dir", "data.eval_split", "data.max_bad_fraction", "data.num_threads", "data.prefetch_batches"),
+    *("cmac.video_consistency", "cmac.audio_consistency", "cmac.within_weight"),
     *("model.remat", "model.conv_lowering", "action.eval_clips", "action.eval_crops"),
 )
 _MAY_NOT = ("optim.name",)
@@ -59,8 +60,47 @@ def _to_1(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, **{section: {**keys, **config.get(section, {})} for section, keys in came_later.items()}}
 
 
+def _to_2(config: dict[str, Any]) -> dict[str, Any]:
+    """From version 2 on, encoders have names and settings of their own, there is augmentation, and a task "cmac"."""
+    model = dict(config["model"])
+    model["video"] = {"name": "conv3d", "layers": model.pop("video_layers")}
+    model["audio"] = {
+        "name": "conv1d",
+        "layers": model.pop("audio_layers"),
+        "companding": model.pop("audio_companding"),
+    }
+    augment = {
+        "crop_area": [1.0, 1.0],
+        "crop_aspect": [3 / 4, 4 / 3],
+        "brightness": 0.0,
+        "contrast": 0.0,
+        "saturation": 0.0,
+        "hue": 0.0,
+        "grey": 0.0,
+        "blur": 0.0,
+        "blur_sigma": [0.1, 2.0],
+        "gain_db": [0.0, 0.0],
+        "audio_shift_seconds": 0.0,
+    }
+    cmac = {
+        "embed_size": 128,
+        "hidden_size": 512,
+        "pooling": "attention",
+        "negatives": "within",
+        "within_weight": 1.0,
+        "temperature": 0.1,
+        "learn_temperature": False,
+        "queue": 0,
+        "consistency": "kl",
+        "video_consistency": 1.0,
+        "audio_consistency": 1.0,
+        "guided_temperature": 0.1,
+    }
+    return {**config, "model": model, "data": {**config["data"], "augment": augment}, "cmac": cmac}
+
+
 # The n-th makes of a config of version n one of version n + 1.
-UPGRADES: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (_to_1,)
+UPGRADES: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (_to_1, _to_2)
 VERSION = len(UPGRADES)
 
 
@@ -167,7 +207,7 @@ def _check_form(content: Mapping[str, Any]) -> None:
     if not isinstance(content["task"], str):
         raise TypeError(f"the task is {content['task']!r}")
     default = get_default()
-    for section in ("data", "model", "action", "loss"):
+    for section in ("data", "model", "action", "loss", "cmac"):
         if missing := [key for key in default[section] if key not in content[section]]:
             raise ValueError(f"{section} has no {', '.join(missing)}")
     try:
@@ -206,7 +246,8 @@ def _differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]
 
 
 def _may_change(key: str, task: str) -> bool:
-    if key.startswith("phases[") or (task != "action" and key.startswith("action.")):
+    of_another = any(key.startswith(f"{section}.") for section in ("action", "cmac") if section != task)
+    if key.startswith("phases[") or of_another:
         return True
     return key not in _MAY_NOT and any(key == name or key.startswith(f"{name}.") for name in _MAY_CHANGE)
 

@@ -1,5 +1,6 @@
 """What is left of a run when it is over: `summary.json` and `curves.png`."""
 
+import collections
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,8 +23,13 @@ def make(steps: int, seconds: float, eval_metrics: Mapping[str, float]) -> dict[
 
 
 def flatten(eval_metrics: Mapping[str, float]) -> dict[str, Any]:
-    """Metrics without their evaluators' names; `_low` and `_high` of one become its `_interval`, [low, high]."""
-    metrics = {key.partition("/")[2] or key: value for key, value in eval_metrics.items()}
+    """Metrics without their evaluators' names, which only those keep that several evaluators have.
+
+    `_low` and `_high` of one become its `_interval`, [low, high].
+    """
+    names = {key: key.partition("/")[2] or key for key in eval_metrics}
+    count = collections.Counter(names.values())
+    metrics = {name if count[name] == 1 else key: eval_metrics[key] for key, name in names.items()}
     numbers: dict[str, Any] = {}
     for key, value in metrics.items():
         if key.endswith(("_low", "_high")):

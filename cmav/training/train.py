@@ -214,7 +214,7 @@ class Trainer:
             if is_last or step % config.log_every == 0:
                 self._collect(*pending)
                 pending = None
-                self._write_metrics(step)
+                self._write_metrics(step, task)
                 loader.check_damage(processes.union(loader.bad_records))
             is_due = bool(self.evaluations.due(evaluators, step))
             stop = self.preemption.reached()
@@ -263,12 +263,14 @@ class Trainer:
             )
         self.window.append(metrics)
 
-    def _write_metrics(self, step: int) -> None:
+    def _write_metrics(self, step: int, task: Task) -> None:
         means = {key: float(np.mean([metrics[key] for metrics in self.window])) for key in self.window[0]}
         self.window.clear()
         rate = self.progress.report(step, means)
         extra = {"learning_rate": float(self.schedule(step - 1)), "steps_per_second": rate}
         self.writer.write_scalars(step, {f"train/{key}": value for key, value in {**means, **extra}.items()})
+        if (concern := task.concern(means)) and self.is_lead:
+            logging.warning("step %d: %s.", step, concern)
 
     def _evaluate(self, evaluators: Mapping[str, Evaluator], state: TrainState, step: int) -> None:
         """Runs the evaluators that are due at a step that is saved.

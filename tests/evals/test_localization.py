@@ -13,7 +13,7 @@ from sklearn import metrics as sk
 from cmav.errors import UserError
 from cmav.evals import localization
 from cmav.evals.false_alarms import false_alarms
-from cmav.evals.localization_scores import Row, Scores, areas_under_success, bootstrap_interval, format_table
+from cmav.evals.localization_scores import Row, Scores, areas_under_success, format_table
 from cmav.localization import boxes
 from cmav.localization.boxes import Truth
 
@@ -89,14 +89,6 @@ def test_success_is_from_one_half_on():
     assert numbers["ciou50_low"] < 0.5 < numbers["ciou50_high"]
     assert numbers["auc_low"] < numbers["auc"] < numbers["auc_high"]
     assert numbers["source_recall"] is None
-
-
-def test_bootstrap_interval_is_that_of_the_mean():
-    values = np.random.default_rng(0).exponential(size=2000)
-    low, high = bootstrap_interval(values)
-    half = 1.96 * values.std() / 2000**0.5
-    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), rel=0.01)
-    assert bootstrap_interval(np.full(5, 0.3)) == pytest.approx((0.3, 0.3))
 
 
 def test_perfect_map_reaches_the_upper_bound_and_nothing_passes_it():

@@ -6,6 +6,7 @@ The network is one that shows where the picture is bright, so that a map tells w
 import dataclasses
 import functools
 import json
+import re
 import types
 
 import jax
@@ -26,9 +27,10 @@ from cmav.evals import localization, localization_evaluator, localization_pictur
 from cmav.evals.evaluators import make_evaluators
 from cmav.localization.boxes import SIZE, Truth
 from cmav.localization.listening import HEADS, Listening, find_maps
-from cmav.models import maps
+from cmav.models import encoders
 from cmav.reporting import localization_results
 from cmav.tasks import make_task
+from cmav.tasks.avs import Avs
 from tests import fake_clips, tiny_config
 from tests.models import fake_variables
 
@@ -94,7 +96,7 @@ def config(folder):
     return config
 
 
-def bright(variables, batch, *, task, methods):
+def bright(variables, batch, *, listening, methods):
     """In the place of `_answer`: where the picture is bright. Its heads say so and the contrary, mirrored."""
     grey = batch["video"].astype(jnp.float32).mean(axis=(1, 4)).reshape(-1, GRID, 4, GRID, 4).mean(axis=(2, 4))
     grey = variables["params"]["sign"] * (grey - variables["faint"]["level"])
@@ -112,7 +114,7 @@ def make(monkeypatch):
     """Makes the evaluator of a config whose network is `bright`; before training it shows what is dark."""
     monkeypatch.setattr(localization_evaluator, "_answer", bright)
     untrained = {"params": {"sign": np.float32(-1)}, "faint": {"level": np.float32(9)}}
-    monkeypatch.setattr(Listening, "init", lambda self, key: jax.tree.map(jnp.asarray, untrained))
+    monkeypatch.setattr(Avs, "init", lambda self, key: jax.tree.map(jnp.asarray, untrained))
 
     def make(config):
         task = make_task(config, config.phases[-1])
@@ -130,7 +132,9 @@ def expected_maps(clip_id):
 
 
 def enlarge(map_5x5):
-    rows, columns = maps.location_centres(tiny_config.get_config().model.video_layers[:2], (SIDE, SIDE))
+    model = tiny_config.get_config().model
+    model.video.layers = model.video.layers[:2]
+    rows, columns = encoders.video(model).places((SIDE, SIDE))
     pixels = (np.arange(SIZE) + 0.5) / SIZE
     grid = np.meshgrid(np.clip(pixels, rows[0], rows[-1]), np.clip(pixels, columns[0], columns[-1]), indexing="ij")
     return RegularGridInterpolator((rows, columns), map_5x5)(np.stack(grid, axis=-1)).astype(np.float32)
@@ -304,11 +308,11 @@ def test_boxes_are_not_refused_as_long_as_a_clip_could_have_some(
     config, make, other_boxes, caplog, monkeypatch, looked_at, unread
 ):
     """The split has more clips than are looked at, or one cannot be read: then it is said when all are."""
-    monkeypatch.setattr(localization_evaluator, "_CLIPS_TO_LOOK_AT", looked_at)
+    monkeypatch.setattr(clip_ids, "_CLIPS_TO_LOOK_AT", looked_at)
     real = clip_ids._read
     monkeypatch.setattr(clip_ids, "_read", lambda index, record: None if record in unread else real(index, record))
     evaluator = make(config)
-    assert "that were looked at has boxes in" in caplog.text
+    assert re.search(rf"after a look at {min(looked_at, 11) - len(unread)} of 11 clips: {OTHER_BOXES}", caplog.text)
     with pytest.raises(UserError, match=OTHER_BOXES):
         list(evaluator.run(STATE))
 
@@ -317,8 +321,8 @@ def test_boxes_are_not_refused_as_long_as_a_clip_could_have_some(
     ("changes", "words"),
     [
         ({"evals.localization.methods": ("cam", "glow")}, r"no method 'glow'.*cam, attention, similarity, alignment"),
-        ({"model.attention": "vga"}, r"'vga'.*no attention that audio guides"),
-        ({"model.depth": 0}, r"depth=0.*no attention"),
+        ({"model.attention": "vga"}, r"no maps by the method 'attention'.*'cma' or 'aga'"),
+        ({"model.depth": 0}, r"no maps by the method 'attention'.*config.model.depth 1"),
         ({"evals.localization.stride": 5}, r"stride of 5 pixels: choose one of 2, 4, 8"),
         ({"evals.localization.boxes": "nowhere.json"}, r"nowhere\.json: no such file"),
         ({"evals.localization.scenes": "nowhere"}, r"events\.json: no such file"),
@@ -330,14 +334,15 @@ def test_what_cannot_be_measured_is_said_before_training(config, make, changes, 
         make(config)
 
 
-def test_only_of_synchronization(config):
+def test_only_of_networks_that_see_and_hear(config):
     action = tiny_config.get_action_config()
     action.data.dir = config.data.dir
     action.action.num_classes = 3
+    action.action.mode = "vision_only"
     with action.unlocked():
         action.evals = config.evals
     task = make_task(action, action.phases[0])
-    with pytest.raises(UserError, match="task 'avs'"):
+    with pytest.raises(UserError, match=r"sees and hears.*task 'action'.*choose action, probe"):
         make_evaluators(action, task, distributed.make_mesh(), "validation")
 
 
@@ -348,15 +353,15 @@ def test_what_is_above_0_counts_most_in_the_middle():
     rng = np.random.default_rng(0)
     batch = {
         "video": rng.integers(0, 256, (2, 20, SIDE, SIDE, 3)).astype(np.uint8),
-        "audio": rng.integers(-8000, 8000, (2, 1, 2000, 2)).astype(np.int16),
+        "audio": rng.integers(-8000, 8000, (2, 2000, 2)).astype(np.int16),
         "file": np.array([5, -1]),
         "mask": np.float32([1, 0]),
     }
-    variables = fake_variables.draw(jax.eval_shape(task.init, jax.random.key(0)))
+    variables = fake_variables.draw(jax.eval_shape(task.task.init, jax.random.key(0)))
 
     @functools.partial(jax.jit, static_argnums=0)
     def call(function, variables, batch):
-        return function(variables, batch, task=task, methods=METHODS)
+        return function(variables, batch, listening=task, methods=METHODS)
 
     by_moment, answer = (call(f, variables, batch) for f in (find_maps, localization_evaluator._answer))
     assert answer.keys() == {*METHODS, HEADS, "file", "mask"}

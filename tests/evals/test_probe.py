@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from cmav import distributed
 from cmav.errors import UserError
-from cmav.evals.evaluators import EVALUATORS, make_evaluators
+from cmav.evals.evaluators import make_evaluators
 from cmav.evals.svm import Features, LinearProbe
 from cmav.tasks import features, make_task
 from tests import fake_clips, tiny_config
@@ -162,8 +162,11 @@ def test_mistakes_are_named(config):
 def test_another_task_has_no_views(config):
     avs = tiny_config.get_config()
     task = make_task(avs, avs.phases[0])
-    with pytest.raises(UserError, match="views of the action task"):
-        EVALUATORS["probe"](config.evals.probe, config.data, task, distributed.make_mesh(), "test1")
+    avs.data.dir = config.data.dir
+    with avs.unlocked():
+        avs.evals = config.evals
+    with pytest.raises(UserError, match=r"'probe' needs classes of whole videos.*'avs'.*choose pretext, localization"):
+        make_evaluators(avs, task, distributed.make_mesh())
 
 
 def test_the_configs_name_layers_of_the_papers_network():

@@ -66,7 +66,7 @@ def make_config():
     config = tiny_config.get_config()
     config.phases = (dict(frame_rate=10.0, batch_size=BATCH_SIZE, steps=STEPS),)
     config.data.crop_size = SIDE
-    config.model.video_layers = (("conv", 12, (3, 5, 5), (1, 2, 2)), ("conv", 24, (3, 3, 3), (2, 2, 2)))
+    config.model.video.layers = (("conv", 12, (3, 5, 5), (1, 2, 2)), ("conv", 24, (3, 3, 3), (2, 2, 2)))
     config.model.remat = "none"
     config.optim.learning_rate = 3e-3
     config.loss.alignment_weight = 1.0
@@ -105,14 +105,14 @@ def scores(held_out):
 
     @jax.jit
     def look(variables, batch):
-        found = find_maps(variables, batch, task=listening, methods=METHODS)
+        found = find_maps(variables, batch, listening=listening, methods=METHODS)
         # Without the first and the last moment, at which all of a clip begins and ends.
         lit = {method: jax.nn.relu(found[method])[:, 1:-1].mean(axis=1) for method in METHODS}
         return {method: maps.upsample(x, (SIZE, SIZE), listening.centres) for method, x in lit.items()}
 
     def judge(state):
         videos, audios, truths = held_out
-        found = look({"params": state.params, **state.model_state}, {"video": videos, "audio": audios[:, :1]})
+        found = look({"params": state.params, **state.model_state}, {"video": videos, "audio": audios[:, 0]})
         return {method: localization.score(np.asarray(found[method]), truths) for method in METHODS}
 
     return {"untrained": judge(fresh), "trained": judge(learn(0)), "misled": judge(learn(1))}

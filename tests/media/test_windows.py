@@ -134,7 +134,7 @@ def test_an_example_is_that_of_the_record(five_seconds):
     config.action.num_classes, config.action.eval_clips = 1, 1
     config.data.clip_seconds = 2.0
     task = make_task(config, config.phases[0])
-    make_example = windows.example_maker(task)
+    make_example = windows.example_maker(task.only_example)
     window = watch(five_seconds, Spacing.side_by_side)[0]
     record = schema.parse(tf.constant(schema.encode(whole(five_seconds, 0.0, 2.0))))
     expected = task.make_example(record, tf.constant([0, 0]), tf.constant(0), train=False)

@@ -8,7 +8,9 @@ from ml_collections import FrozenConfigDict
 
 from cmav import config as cmav_config
 from cmav.errors import UserError
-from cmav.models.avs_net import AvsNet, scale_frames, scale_samples
+from cmav.models.avs_net import AvsNet
+from cmav.models.encoders.layered import scale_samples
+from cmav.models.encoders.video import scale_frames
 from tests import tiny_config
 from tests.models import fake_variables
 
@@ -18,7 +20,8 @@ B, K, T, S, SIZE = 2, 3, 20, 2000, 16
 
 def make_net(**settings):
     model = tiny_config.get_config().model
-    model.update(settings)
+    with model.unlocked():
+        model.update_from_flattened_dict(settings)
     return AvsNet(FrozenConfigDict(model))
 
 
@@ -150,7 +153,7 @@ def test_which_stream_sees_which(attention, video_sees_audio, audio_sees_video):
 def test_remat_changes_neither_values_nor_names():
     model = tiny_config.get_config().model
     # What is rematerialised, and little else.
-    small = dict(depth=0, video_layers=model.video_layers[:2], audio_layers=model.audio_layers[:2])
+    small = {"depth": 0, "video.layers": model.video.layers[:2], "audio.layers": model.audio.layers[:2]}
     plain = make_net(remat="none", **small)
     variables = variables_of(plain)
     (loss, stats), gradients = jax.jit(functools.partial(loss_and_gradients, net=plain))(variables)
@@ -220,10 +223,14 @@ def test_inputs_are_scaled():
         (dict(attention="cam"), "config.model.attention='cam'.*cma, aga, vga"),
         (dict(dtype="float64"), "config.model.dtype='float64'"),
         (dict(num_heads=5), "multiple of config.model.num_heads=5"),
-        (dict(audio_layers=(("conv", 8, (3,)),)), r"config.model.audio_layers\[0\].*is not a layer"),
-        (dict(video_layers=(("pool", (3, 3), (1, 1)),)), r"config.model.video_layers\[0\].*3 positive"),
-        (dict(video_layers=(("pool", (1, 3, 3), (1, 1, 1), 2),)), r"config.model.video_layers\[0\].*dilation"),
-        (dict(audio_layers=(("conv", 8, (3,), (2,), (2,)),)), "a stride and a dilation along the same axis"),
+        ({"audio.companding": "a_law"}, "config.model.audio.companding='a_law'.*mu_law, none"),
+        ({"audio.name": "conv2d"}, "config.model.audio.name='conv2d'.*conv1d"),
+        ({"audio.name": "conv3d"}, "config.model.audio.name='conv3d'.*conv1d"),
+        ({"video.width": 8}, r'config.model.video: .*encoder\("video", "conv3d"\)'),
+        ({"audio.layers": (("conv", 8, (3,)),)}, r"config.model.audio.layers\[0\].*is not a layer"),
+        ({"video.layers": (("pool", (3, 3), (1, 1)),)}, r"config.model.video.layers\[0\].*3 positive"),
+        ({"video.layers": (("pool", (1, 3, 3), (1, 1, 1), 2),)}, r"config.model.video.layers\[0\].*dilation"),
+        ({"audio.layers": (("conv", 8, (3,), (2,), (2,)),)}, "a stride and a dilation along the same axis"),
     ],
 )
 def test_mistakes_are_named(settings, message):

@@ -3,24 +3,25 @@ import jax.numpy as jnp
 import pytest
 from ml_collections import FrozenConfigDict
 
-from cmav.models import benchmark
+from cmav.models import benchmark, encoders
 from cmav.models.conv import LOWERINGS
-from cmav.models.encoders import Encoder
 from tests import tiny_config
 
 
 def test_shapes_are_those_of_the_encoder():
     model = FrozenConfigDict(tiny_config.get_config().model)
     video = jax.ShapeDtypeStruct((2, 20, 16, 16, 3), jnp.float32)
-    encoder = Encoder(model.video_layers, model)
-    (_, out), variables = jax.eval_shape(lambda x: encoder.init_with_output(jax.random.key(0), x, train=False), video)
+    encoder = encoders.video(model)
+    (_, out), variables = jax.eval_shape(
+        lambda x: encoder.init_with_output(jax.random.key(0), x, rate=10.0, train=False), video
+    )
     inputs = {0: video.shape, 2: out["layer_1"].shape}
     convolutions = list(benchmark.video_convolutions(model, batch=2, frames=20, size=16))
     assert [i for i, *_ in convolutions] == [0, 2]
     for i, layer, shape, kernel_shape in convolutions:
         assert shape == inputs[i]
         assert kernel_shape == variables["params"][f"layer_{i}"]["kernel"].shape
-        assert layer.to_config() == model.video_layers[i]
+        assert layer.to_config() == model.video.layers[i]
 
 
 def test_relative_error_is_the_worst_of_the_leaves():
@@ -30,7 +31,7 @@ def test_relative_error_is_the_worst_of_the_leaves():
 
 def test_prints_a_row_for_each_lowering(capsys):
     model = tiny_config.get_config().model
-    model.video_layers = model.video_layers[:1]
+    model.video.layers = model.video.layers[:1]
     benchmark.main(model, batch=1, frames=3, size=8, repeats=1)
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
     assert [row[:2] for row in rows] == [["0", name] for name in LOWERINGS]

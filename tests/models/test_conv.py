@@ -76,6 +76,16 @@ def test_conv1d_agrees_with_plain_loops(length, size, stride, dilation):
         np.testing.assert_allclose(got, want, atol=2e-4)
 
 
+@pytest.mark.parametrize("lowering", conv.LOWERINGS)
+@pytest.mark.parametrize(("axes", "kernel", "strides"), [((9, 8), (7, 7), (2, 2)), ((6, 7), (3, 3), (1, 2))])
+def test_conv2d_agrees_with_plain_loops(axes, kernel, strides, lowering):
+    x, weights, dy = _arrays(axes, kernel, strides)
+    expected = (reference.conv(x, weights, strides), *reference.conv_gradients(x, weights, strides, dy))
+    result = _value_and_gradients(lambda x, w: conv.conv2d(x, w, strides, lowering), x, weights, dy)
+    for got, want in zip(result, expected, strict=True):
+        np.testing.assert_allclose(got, want, atol=2e-4)
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
 def test_a_dilated_output_is_what_the_kernel_makes_of_every_nth_step_alone(size):
     x, kernel, _ = _arrays((12,), (size,), (1,))

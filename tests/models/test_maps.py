@@ -7,7 +7,8 @@ import pytest
 from ml_collections import FrozenConfigDict
 
 from cmav.errors import UserError
-from cmav.models import maps
+from cmav.localization import methods
+from cmav.models import avs_net, maps
 from cmav.models.avs_net import AvsNet
 from tests import tiny_config
 from tests.models import fake_variables
@@ -25,7 +26,8 @@ OTHER = dict(attention="aga", positions="learned", num_heads=2)  # than tiny_con
 @functools.cache
 def make_net(**settings):
     model = tiny_config.get_config().model
-    model.update(video_layers=VIDEO_LAYERS, audio_layers=AUDIO_LAYERS, **settings)
+    model.video.layers, model.audio.layers = VIDEO_LAYERS, AUDIO_LAYERS
+    model.update(settings)
     return AvsNet(FrozenConfigDict(model))
 
 
@@ -66,7 +68,7 @@ def test_maps_are_of_every_audio_moment_and_location(dtype):
 
     def all_maps():
         _, out = net.apply(variables, *inputs(), train=False, **RATES)
-        return {name: method(net, variables, out) for name, method in maps.METHODS.items()}
+        return {name: method.find(net, variables, out) for name, method in net.map_methods().items()}
 
     shapes = jax.eval_shape(all_maps)
     assert {name: x.shape for name, x in shapes.items()} == {
@@ -103,7 +105,7 @@ def test_logits_go_on_from_the_map(settings):
 def test_cam_is_what_the_logit_loses_when_a_location_is_dimmed():
     net, variables, _, out = run()
     clip, step = 1, 0.01
-    cam = jax.jit(lambda variables: maps.cam(net, variables, out)[clip])(variables)
+    cam = jax.jit(lambda variables: avs_net.cam(net, variables, out)[clip])(variables)
     locations = [(0, 0, 0), (1, 1, 2), (2, 0, 1), (3, 1, 0)]
     copies = np.repeat(np.asarray(out["video/map"])[clip : clip + 1], 1 + len(locations), axis=0)
     for copy, location in zip(copies[1:], locations, strict=True):
@@ -163,12 +165,18 @@ def test_attention_is_what_audio_guides_weighted_by_the_queries_that_attend():
 
 @pytest.mark.parametrize("settings", [dict(attention="vga"), dict(depth=0)])
 def test_no_attention_map_where_audio_guides_none(settings):
-    net = make_net(**settings)
-    variables = variables_of(net)
+    known = make_net(**settings).map_methods()
+    assert known.keys() == {"cam", "similarity", "alignment"}
     with pytest.raises(
-        UserError, match=r"no attention that audio guides.*cam, attention, similarity, alignment.*'cma' or 'aga'"
+        UserError, match=r"no maps by the method 'attention': .*'cma' or 'aga'.* cam, similarity, align"
     ):
-        maps.attention(net, variables, {})
+        methods.check(["cam", "attention"], known)
+
+
+def test_methods_are_explained():
+    assert make_net().map_methods().keys() <= methods.METHODS.keys() == methods.NEEDS.keys()
+    with pytest.raises(UserError, match=r"no method 'cams'.*cam, attention, similarity, alignment"):
+        methods.check(["cams"], make_net().map_methods())
 
 
 @pytest.mark.parametrize("whole_clip", [False, True])
@@ -208,31 +216,6 @@ def test_where_all_moments_sound_alike_nothing_speaks_for_a_sound():
     net, variables, _, out = run()
     same = jnp.broadcast_to(out["audio/tokens"][:, :, :1], out["audio/tokens"].shape)
     np.testing.assert_allclose(maps.alignment(net, variables, {**out, "audio/tokens": same}), 0, atol=1e-5)
-
-
-def test_location_centres_are_those_of_receptive_fields():
-    layers = (
-        ("conv", 8, (3, 7, 3), (2, 2, 1)),
-        ("pool", (1, 3, 3), (1, 2, 2)),
-        ("conv", 8, (3, 3, 5), (1, 2, 2)),
-        ("conv", 8, (1, 4, 1), (1, 1, 1)),
-    )
-    height, width = 96, 40
-
-    def run_layers(x):
-        x = x[None, :, :, None]
-        for *_, kernel, strides in layers:
-            ones, dimensions = jnp.ones((*kernel[1:], 1, 1)), ("NHWC", "HWIO", "NHWC")
-            x = jax.lax.conv_general_dilated(x, ones, strides[1:], "SAME", dimension_numbers=dimensions)
-        return x[0, :, :, 0]
-
-    rows, columns = maps.location_centres(layers, (height, width))
-    assert (len(rows), len(columns)) == jax.eval_shape(run_layers, jnp.ones((height, width))).shape
-    row, column = 5, 4  # Far enough from the borders to see only picture.
-    field = np.asarray(jax.grad(lambda x: run_layers(x)[row, column])(jnp.ones((height, width)))) > 0
-    ys, xs = np.flatnonzero(field.any(axis=1)), np.flatnonzero(field.any(axis=0))
-    np.testing.assert_allclose(rows[row], (ys[0] + ys[-1] + 1) / 2 / height)
-    np.testing.assert_allclose(columns[column], (xs[0] + xs[-1] + 1) / 2 / width)
 
 
 def test_upsample_is_bilinear():

@@ -5,8 +5,8 @@ import pytest
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from cmav import config as cmav_config
-from cmav.models.encoders import Encoder
-from cmav.models.positions import AddPositions, sinusoids, token_times
+from cmav.models import encoders
+from cmav.models.positions import AddPositions, sinusoids
 
 LAYERS = {
     "video": (("conv", 2, (5, 3, 3), (1, 2, 2)), ("pool", (1, 3, 3), (1, 2, 2)), ("conv", 2, (3, 3, 3), (2, 2, 2))),
@@ -22,14 +22,15 @@ def test_times_are_the_centres_of_receptive_fields_found_by_gradients(stream, le
     layers, rate = LAYERS[stream], 10.0
     config = ConfigDict(cmav_config.get_default().model)
     config.update(dtype="float32", hidden_size=4)
-    encoder = Encoder(layers, FrozenConfigDict(config))
+    config["video" if stream == "video" else "audio"].layers = layers
+    encoder = (encoders.video if stream == "video" else encoders.audio)(FrozenConfigDict(config))
     shape = (1, length, 4, 4, 3) if stream == "video" else (1, length, 2)
-    x = jnp.ones(shape)
-    variables = jax.eval_shape(lambda x: encoder.init(jax.random.key(0), x, train=False), x)
+    x = jnp.full(shape, 255.0 if stream == "video" else 32768.0)
+    variables = jax.eval_shape(lambda x: encoder.init(jax.random.key(0), x, rate=rate, train=False), x)
     # Where everything is positive no ReLU is off, and a gradient of 0 means that the input is out of reach.
     variables = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.5), variables)
-    tokens, backward = jax.vjp(jax.jit(lambda x: encoder.apply(variables, x, train=False)[1]["map"]), x)
-    times = token_times(layers, length, rate)
+    tokens, backward = jax.vjp(jax.jit(lambda x: encoder.apply(variables, x, rate=rate, train=False)[1]["map"]), x)
+    times = encoder.times(length, rate)
     assert len(times) == tokens.shape[1]
 
     def field(token):
@@ -44,17 +45,17 @@ def test_times_are_the_centres_of_receptive_fields_found_by_gradients(stream, le
 
 
 def test_token_counts_of_the_paper():
-    model = cmav_config.get_default().model
-    assert len(token_times(model.video_layers, 126, 29.97)) == 8
-    assert len(token_times(model.video_layers, 32, 7.5)) == 2
-    assert len(token_times(model.audio_layers, 88_200, 21_000)) == 8
+    model = FrozenConfigDict(cmav_config.get_default().model)
+    assert len(encoders.video(model).times(126, 29.97)) == 8
+    assert len(encoders.video(model).times(32, 7.5)) == 2
+    assert len(encoders.audio(model).times(88_200, 21_000)) == 8
 
 
 def test_both_streams_and_both_frame_rates_share_a_clock():
-    model = cmav_config.get_default().model
-    full = token_times(model.video_layers, 126, 29.97)
-    slow = token_times(model.video_layers, 32, 29.97 / 4)
-    audio = token_times(model.audio_layers, 88_200, 21_000)
+    model = FrozenConfigDict(cmav_config.get_default().model)
+    full = encoders.video(model).times(126, 29.97)
+    slow = encoders.video(model).times(32, 29.97 / 4)
+    audio = encoders.audio(model).times(88_200, 21_000)
     np.testing.assert_allclose(np.diff(full), 16 / 29.97)
     np.testing.assert_allclose(np.diff(slow), 64 / 29.97)
     np.testing.assert_allclose(np.diff(audio), 12_288 / 21_000)

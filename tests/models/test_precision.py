@@ -41,17 +41,21 @@ def task_of(config):
 @functools.cache
 def listening():
     """The task, shapes of its variables and a batch."""
-    task = Listening.of(task_of(tiny_config.get_config()), size=16)
-    batch = {**task.batch_shapes(2), "file": jax.ShapeDtypeStruct((2,), jnp.int64)}
+    listening = Listening.of(task_of(tiny_config.get_config()), size=16)
+    task = listening.task
+    shapes = task.batch_shapes(2)
+    audio = shapes["audio"]
+    shapes["audio"] = jax.ShapeDtypeStruct((audio.shape[0], *audio.shape[2:]), audio.dtype)
+    batch = {**shapes, "file": jax.ShapeDtypeStruct((2,), jnp.int64)}
     batch |= {"mask": jax.ShapeDtypeStruct((2,), jnp.float32)}
-    return task, jax.eval_shape(task.init, jax.random.key(0)), batch
+    return listening, jax.eval_shape(task.init, jax.random.key(0)), batch
 
 
-@pytest.mark.parametrize("method", sorted(maps.METHODS.keys() - {"cam"}))
+@pytest.mark.parametrize("method", ["attention", "similarity", "alignment"])
 def test_maps(method):
     """With what the evaluator makes of them. The network itself computes in bfloat16, with the gradient of `cam`."""
-    task, variables, batch = listening()
-    answer = functools.partial(localization_evaluator._answer, task=task, methods=(method,))
+    of_network, variables, batch = listening()
+    answer = functools.partial(localization_evaluator._answer, listening=of_network, methods=(method,))
     found = products(answer, variables, batch)
     assert any(not is_float32 for is_float32, _ in found)
     assert_exact([line for is_float32, line in found if is_float32], at_least=2)

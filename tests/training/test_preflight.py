@@ -98,7 +98,7 @@ AVS = [
     (set_keys(evals__pretext__batch_size=0), r"config\.evals\.pretext: batch_size=0 must be"),
     (set_keys(evals__pretext__every=0), r"config\.evals\.pretext: every=0 must be"),
     (set_keys(evals__pretext__type="pretexts"), r"config\.evals\.pretext: type='pretexts'"),
-    (set_keys(evals__pretext__type="action"), r"config\.evals\.pretext: type 'action' is for the task 'action'"),
+    (set_keys(evals__pretext__type="action"), r"config\.evals\.pretext: type 'action' needs classes of whole videos"),
     (delete("seed"), r"config\.evals\.pretext: type 'pretext' needs .*no seed"),
     (boxes_of_others, r"config\.evals\.localization: none of the clips of split 'validation'.*'elsewhere'"),
 ]

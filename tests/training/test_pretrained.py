@@ -12,7 +12,7 @@ import pytest
 
 from cmav.errors import UserError
 from cmav.tasks import make_task
-from cmav.training import phases, pretrained
+from cmav.training import phases, pretrained, run_config
 from cmav.training.checkpoint import Checkpoints
 from cmav.trees import flatten
 from tests import tiny_config
@@ -27,9 +27,7 @@ def variables_of(config, seed=1):
 
 def save_run(folder, config, steps=(6, 12)):
     """A run of the synchronization task, with other weights at every step. Returns the items of the last."""
-    os.makedirs(folder, exist_ok=True)
-    with open(os.path.join(folder, "config.json"), "w") as file:
-        file.write(config.to_json_best_effort())
+    run_config.write(config, folder, 0)
     checkpoints = Checkpoints(str(folder))
     for step in steps:
         items = jax.tree.map(jnp.asarray, variables_of(config, seed=step))
@@ -167,7 +165,7 @@ def test_the_network_is_the_runs_and_the_command_line_counts_for_more(run, tmp_p
     settled = pretrained.settle(config, str(tmp_path), overrides)
     assert (settled.model.num_heads, settled.model.dropout, settled.data.crop_size) == (4, 0.3, 16)
     assert settled.phases == (dict(frame_rate=10.0, batch_size=4, steps=7),)
-    assert settled.model.video_layers == tiny_config.get_config().model.video_layers  # Tuples again.
+    assert settled.model.video.layers == tiny_config.get_config().model.video.layers  # Tuples again.
     make_task(settled, settled.phases[0])
     assert config.model.num_heads == 8
     config.init.inherit = False

@@ -41,7 +41,7 @@ def test_a_run_without_a_version_means_what_it_meant(tmp_path):
     """The defaults of fine-tuning are those of its first day, whatever they are today."""
     (tmp_path / "config.json").write_text(OLD.read_text())
     stored = run_config.read(tmp_path)
-    assert stored.model.num_heads == 4 and stored.model.video_layers == tiny_config.get_config().model.video_layers
+    assert stored.model.num_heads == 4 and stored.model.video.layers == tiny_config.get_config().model.video.layers
     assert stored.init.load == ("backbone",) and stored.optim.frozen == ()
     expected = dict(mode="full", hidden_size=512, dropout=0.5, standardise=False, eval_clips=25, videos_per_class=0)
     assert {key: stored.action[key] for key in expected} == expected
@@ -63,6 +63,16 @@ def test_a_run_without_a_version_goes_on(config, tmp_path):
         run_config.check_can_go_on(config, tmp_path, step=7)
 
 
+@pytest.mark.parametrize("old", [OLD, OLD.parent / "run_version_1" / "config.json"])
+def test_a_run_from_before_there_was_augmentation_had_none(tmp_path, old):
+    (tmp_path / "config.json").write_text(old.read_text())
+    stored = run_config.read(tmp_path).data.augment.to_dict()
+    assert set(stored) == set(cmav_config.get_default().data.augment)
+    on = {key: value for key, value in stored.items() if value not in (0.0, (0.0, 0.0))}
+    # Without a crop_area, an aspect says nothing; nor does a sigma without a blur.
+    assert on == {"crop_area": (1.0, 1.0), "crop_aspect": (3 / 4, 4 / 3), "blur_sigma": (0.1, 2.0)}
+
+
 def test_a_newer_version_is_refused(config, tmp_path):
     run_config.write(config, tmp_path, step=0)
     (tmp_path / "config.json").write_text(json.dumps({**content(tmp_path), "version": run_config.VERSION + 1}))
@@ -76,7 +86,7 @@ def test_a_newer_version_is_refused(config, tmp_path):
         lambda text: text[: len(text) // 2],
         lambda text: "[]",
         lambda text: "",
-        lambda text: text.replace('"version": 1', '"version": "one"'),
+        lambda text: text.replace(f'"version": {run_config.VERSION}', '"version": "one"'),
         lambda text: text.replace('"task"', '"tusk"'),
         lambda text: json.dumps({**json.loads(text), "data": None}),
         lambda text: json.dumps({**json.loads(text), "loss": {}}),
@@ -138,7 +148,7 @@ def test_what_may_change_is_kept_and_said(config, tmp_path, key, value):
         ("seed", 1),
         ("model.num_heads", 2),
         ("model.positions", "none"),
-        ("model.audio_companding", "none"),
+        ("model.audio.companding", "none"),
         ("model.dtype", "bfloat16"),
         ("data.train_split", "train2"),
         ("data.clip_seconds", 1.5),
@@ -146,6 +156,7 @@ def test_what_may_change_is_kept_and_said(config, tmp_path, key, value):
         ("data.sample_rate", 2000),
         ("data.flip", True),
         ("data.shift_both", True),
+        ("data.augment.hue", 0.1),
         ("optim.name", "sgd"),
     ],
 )

@@ -121,7 +121,7 @@ def test_one_step_of_the_papers_config_shrunken(config, tmp_path):
     paper = avs_cma.get_config()
     for key in ("dir", "stored_frame_rate", "sample_rate", "clip_seconds", "crop_size", "shift_seconds"):
         paper.data[key] = config.data[key]
-    for key in ("video_layers", "audio_layers", "hidden_size", "mlp_size"):
+    for key in ("video", "audio", "hidden_size", "mlp_size"):
         paper.model[key] = config.model[key]
     paper.phases = (dict(frame_rate=10.0, batch_size=2, steps=1),)
     paper.evals.pretext.batch_size = 4
@@ -156,10 +156,10 @@ def test_resuming_is_exact(config, whole, tmp_path, monkeypatch, stop_after):
 def test_sigterm_saves_and_the_same_call_goes_on(config, whole, tmp_path, monkeypatch):
     real = train.Trainer._write_metrics
 
-    def write_and_terminate(self, step):
+    def write_and_terminate(self, step, task):
         if step == 7:
             os.kill(os.getpid(), signal.SIGTERM)
-        real(self, step)
+        real(self, step, task)
 
     with monkeypatch.context() as patch:
         patch.setattr(train.Trainer, "_write_metrics", write_and_terminate)

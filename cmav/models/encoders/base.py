@@ -1,0 +1,128 @@
+"""What every encoder is: a front end, layers, and one token for each step in time that is left of its map."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import FrozenConfigDict
+
+from cmav.models.batch_norm import BatchNorm
+from cmav.models.conv import conv1d, conv2d, conv3d
+from cmav.models.layers import Layer, field_centres
+
+BATCH_NORM_EPSILON = 1e-3  # as Owens & Efros
+
+
+class EncoderLayer(Protocol):
+    """One layer, called within the encoder: [N, T, ..., C] -> [N, T', ..., C']. `mask` is as in `Encoder`."""
+
+    def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None) -> jax.Array: ...
+
+
+class Encoder(nn.Module):
+    """Frames or samples -> a map [N, T', (axes,) C'] -> tokens [N, T', hidden_size].
+
+    What it is made of is `front_end` and `layers`; where the map's places lie is `geometry`. The rest is the same for
+    all: a token is a linear layer of the mean over what lies between time and channels, so that the same layer embeds
+    each place of the map, and the token is the mean of its places' embeddings.
+    """
+
+    settings: FrozenConfigDict  # config.model.video or config.model.audio
+    config: FrozenConfigDict  # config.model
+
+    def setup(self):
+        self.fc = nn.Dense(self.config.hidden_size, dtype=self.config.dtype)
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, *, rate: float, train: bool, mask: jax.Array | None = None
+    ) -> tuple[jax.Array, dict[str, Any]]:
+        """Returns the tokens, which have no positions yet, and every intermediate.
+
+        These are `layer_<i>` for each layer, `map`, which is the last of them, `tokens`, and `times`, NumPy float64
+        [T'], the tokens' in seconds.
+
+        Args:
+          x: uint8 frames [N, T, H, W, 3], or int16 samples [N, S, 2]; or a mixture of such, in their range.
+          rate: frames or samples per second.
+          train: whether BatchNorm uses the batch's statistics.
+          mask: bool [N]; rows where it is false are encoded, but kept out of BatchNorm's statistics in training.
+        """
+        out, length = {}, x.shape[1]
+        x = self.front_end(x, rate, train).astype(self.config.dtype)
+        for i, layer in enumerate(self.layers()):
+            x = layer(x, train, mask)
+            out[f"layer_{i}"] = x
+        out["map"], out["tokens"] = x, self.tokens_of(x)
+        return out["tokens"], {**out, "times": self.times(length, rate)}
+
+    def tokens_of(self, x: jax.Array) -> jax.Array:
+        """[N, T', (axes,) C'], a `map` -> [N, T', hidden_size], the `tokens` that come of it."""
+        space = tuple(range(2, x.ndim - 1))
+        return self.fc(x.mean(axis=space, dtype=jnp.float32).astype(self.config.dtype))
+
+    def front_end(self, x: jax.Array, rate: float, train: bool) -> jax.Array:
+        """Frames or samples as they are stored -> what the first layer sees, float32."""
+        raise NotImplementedError
+
+    def layers(self) -> Iterator[EncoderLayer]:
+        """Makes the layers, in order."""
+        raise NotImplementedError
+
+    # What follows needs no parameters, and can be asked of an encoder that is not bound to any.
+
+    @nn.nowrap
+    def with_remat(self, layer: type[nn.Module], index: int) -> type[nn.Module]:
+        """The class of the layer of this index, computed again in the backward pass where `config.remat` says so."""
+        again = self.config.remat == "encoders" or (self.config.remat == "stem" and index == 0)
+        return nn.remat(layer, static_argnums=(2,)) if again else layer
+
+    @nn.nowrap
+    def geometry(self) -> Sequence[tuple[Any, ...]]:
+        """Layers in a config's form (`cmav.models.layers`) whose receptive fields lie where those of the map do."""
+        raise NotImplementedError
+
+    @nn.nowrap
+    def times(self, length: int, rate: float) -> np.ndarray:
+        """Centre of each token's receptive field in time, as float64 seconds after the first frame or sample.
+
+        Exact for the given length, and near an end it can lie outside of the clip (`layers.field_centres`).
+
+        Args:
+          length: number of frames or samples of the clip.
+          rate: frames or samples per second.
+        """
+        return field_centres(self.geometry(), length, axis=0) / rate
+
+
+class ConvLayer(nn.Module):
+    """Convolution, BatchNorm and, unless `relu` is false, ReLU.
+
+    `mask`, bool [N], says which rows the batch's statistics are of; None: all. Of no row: the stored ones stay.
+    """
+
+    layer: Layer
+    config: FrozenConfigDict
+    relu: bool = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None = None) -> jax.Array:
+        layer = self.layer
+        shape = (*layer.kernel, x.shape[-1], layer.features)
+        kernel = self.param("kernel", nn.initializers.he_normal(), shape, jnp.float32)
+        if len(layer.kernel) == 3:
+            x = conv3d(x, kernel, layer.strides, self.config.conv_lowering, layer.dilation)
+        elif len(layer.kernel) == 2:
+            x = conv2d(x, kernel, layer.strides, self.config.conv_lowering)
+        else:
+            x = conv1d(x, kernel, layer.strides, layer.dilation)
+        norm = BatchNorm(
+            momentum=self.config.batch_norm_momentum, epsilon=BATCH_NORM_EPSILON, dtype=x.dtype, name="norm"
+        )
+        if mask is not None:
+            mask = mask.reshape(-1, *(1,) * (x.ndim - 1))
+        x = norm(x, use_running_average=not train, mask=mask)
+        return nn.relu(x) if self.relu else x

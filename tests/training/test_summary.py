@@ -1,0 +1,30 @@
+"""The numbers of a finished run: metrics by their names, and their intervals."""
+
+from cmav.training import summary
+
+
+def test_metrics_lose_their_evaluators_names_unless_several_have_them():
+    metrics = {"maps/pure_auc": 0.1, "maps/pixel_ap": 0.2, "bands/pure_auc": 0.3, "bands/clips": 9, "alone": 4}
+    assert summary.flatten(metrics) == {
+        "maps/pure_auc": 0.1,
+        "pixel_ap": 0.2,
+        "bands/pure_auc": 0.3,
+        "clips": 9,
+        "alone": 4,
+    }
+
+
+def test_ends_become_an_interval_beside_their_metric():
+    ends = {"a/r1_low": 0.1, "a/r1_high": 0.4, "b/r1_low": 0.2, "b/r1_high": 0.6}
+    alone = {"a/r1": 0.25, "a/r1_low": 0.1, "a/r1_high": 0.4}
+    assert summary.flatten(alone) == {"r1": 0.25, "r1_interval": [0.1, 0.4]}
+    assert summary.flatten({**ends, "a/r1": 0.25, "b/r1": 0.5}) == {
+        "a/r1": 0.25,
+        "a/r1_interval": [0.1, 0.4],
+        "b/r1": 0.5,
+        "b/r1_interval": [0.2, 0.6],
+    }
+
+
+def test_summary_has_steps_and_seconds():
+    assert summary.make(7, 1.26, {"a/b": 0.5}) == {"steps": 7, "seconds": 1.3, "b": 0.5}
