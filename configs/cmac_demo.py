@@ -48,12 +48,12 @@ def get_config():
     config.model.remat = "none"
     config.cmac.hidden_size = 256
     config.optim.name = "adam"
-    config.optim.learning_rate = 1e-3
+    config.optim.learning_rate = 2e-3
     config.optim.schedule = "cosine"
     config.optim.warmup_steps = 50
     config.log_every = 20
     config.checkpoint.every = 200
-    config.evals.retrieval.every = 100
+    config.evals.retrieval.every = 200
     config.evals.localization.every = 300
     config.evals.localization.batch_size = 16
     config.evals.frequencies.every = 300
