@@ -1,6 +1,7 @@
 """Overlays are in sync with their sound, maps are those of the network, and nothing is lit where there is no sound."""
 
 import contextlib
+import json
 import pathlib
 import sys
 from fractions import Fraction
@@ -292,6 +293,20 @@ def test_a_fine_tuned_network_has_the_maps_of_its_backbone(runs, tmp_path):
     with pytest.raises(UserError, match=r"--checkpoint=.*no maps by the method 'cam': .*attention, similarity, align"):
         localize([path], runs[1], str(tmp_path / "out"), method="cam")
     assert np.any(Localizer(network, "attention", size=SIZE, batch_size=1).find(path).maps)
+
+
+def test_a_run_that_was_trained_from_scratch_has_its_own_weights(tmp_path):
+    """Also where the dataset, which says how many classes there are, is not at hand."""
+    action = tiny_config.get_action_config()
+    action.action.num_classes, action.action.mode = 5, "scratch"
+    run = save_run(tmp_path / "scratch", action)
+    stored = json.loads((tmp_path / "scratch" / "config.json").read_text())
+    stored["action"]["num_classes"] = 0
+    (tmp_path / "scratch" / "config.json").write_text(json.dumps(stored))
+    task = make_task(action, action.phases[0])
+    saved = fake_variables.draw(jax.eval_shape(task.init, jax.random.key(0)), 9)["params"]["backbone"]
+    loaded = jax.device_get(frozen.load(run).variables["params"]["backbone"])
+    jax.tree.map(np.testing.assert_array_equal, loaded, saved)
 
 
 def cmac_config():

@@ -57,3 +57,34 @@ def test_preparation_knows_media_and_records_and_nothing_knows_preparation():
 def test_everything_has_its_place():
     there = {path.stem for path in (ROOT / "cmav").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
     assert there == {*PACKAGES, *ANYONE_MAY_KNOW, *COMMANDS, "__init__", "experiments"}
+
+
+def test_what_is_imported_is_there():
+    """Imports within functions too, which nothing else may run."""
+    for path in [*(ROOT / "cmav").rglob("*.py"), *(ROOT / "data_prep").rglob("*.py")]:
+        for name in imports(path):
+            if name.startswith(("cmav.", "data_prep.")):
+                assert is_there(name), f"{path}: {name}"
+
+
+def is_there(name: str) -> bool:
+    path = ROOT.joinpath(*name.split("."))
+    if path.is_dir() or path.with_suffix(".py").exists():
+        return True
+    module, _, wanted = name.rpartition(".")
+    path = ROOT.joinpath(*module.split("."))
+    source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return source.exists() and wanted in names_in(source)
+
+
+def names_in(path: pathlib.Path) -> set[str]:
+    """What a module has at its top: definitions, assignments, imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            found |= {alias.asname or alias.name.split(".")[-1] for alias in node.names}
+    return found

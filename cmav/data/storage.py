@@ -87,9 +87,12 @@ def check_readable(folder: str) -> None:
     Raises:
       StorageError: where storage does not answer.
     """
-    for parent, _, names in patiently(lambda: list(tf.io.gfile.walk(folder)), folder):
-        for name in names:
-            patiently(functools.partial(_read_through, tf.io.gfile.join(parent, name)), f"{parent}/{name}")
+    for name in list_folder(folder):
+        path = tf.io.gfile.join(folder, name)
+        if is_folder(path):
+            check_readable(path)
+        else:
+            patiently(functools.partial(_read_through, path), path)
 
 
 def _read_through(path: str) -> None:

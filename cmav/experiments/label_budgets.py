@@ -105,7 +105,7 @@ def run_config(base: ConfigDict, method: str, budget: str, run: int) -> ConfigDi
 
 def top1_of(config: ConfigDict, workdir: epath.Path, overrides: Mapping[str, Any]) -> float:
     """Makes one run, or reads what it came to."""
-    from cmav.evals.evaluators import FEATURE_EVALUATORS
+    from cmav.evals.evaluators import EVALUATORS
     from cmav.evaluate import evaluate
     from cmav.finetune import finetune
 
@@ -113,7 +113,7 @@ def top1_of(config: ConfigDict, workdir: epath.Path, overrides: Mapping[str, Any
     made = processes.from_lead(json.loads(path.read_text()) if processes.is_lead() and path.exists() else None)
     if made:
         return made["top1"]
-    if all(settings.type in FEATURE_EVALUATORS for settings in config.evals.values()):
+    if not any(EVALUATORS[settings.type].needs_head for settings in config.evals.values()):
         metrics = evaluate(config, workdir, overrides=overrides)
         if processes.is_lead():
             path.write_text(json.dumps({"top1": metrics["probe/top1"]}))

@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 
 from cmav import cli
 from cmav import config as cmav_config
+from cmav.models import encoders
 from cmav.models.conv import LOWERINGS, conv3d
 from cmav.models.layers import Layer, parse
 
@@ -30,7 +31,7 @@ def video_convolutions(
 ) -> Iterator[tuple[int, Layer, tuple[int, ...], tuple[int, ...]]]:
     """Yields (number, layer, shape of its input, shape of its kernel) of each convolution of the video encoder."""
     shape = (batch, frames, size, size, 3)
-    for i, layer in enumerate(parse(config.video.layers)):
+    for i, layer in enumerate(parse(encoders.video(config).geometry())):
         if layer.kind == "conv":
             yield i, layer, shape, (*layer.kernel, shape[-1], layer.features)
         axes = tuple(-(-length // stride) for length, stride in zip(shape[1:-1], layer.strides, strict=True))

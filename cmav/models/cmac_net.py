@@ -45,7 +45,12 @@ class StreamHead(nn.Module):
         """
         scores_BxTxP = nn.Dense(1, dtype=jnp.float32, precision=FLOAT32, name="scorer")(map_BxTxPxC)[..., 0]
         norm = BatchNorm(
-            momentum=self.config.batch_norm_momentum, dtype=jnp.float32, use_bias=False, use_scale=False, name="norm"
+            momentum=self.config.batch_norm_momentum,
+            dtype=jnp.float32,
+            use_bias=False,
+            use_scale=False,
+            use_fast_variance=False,  # which is all rounding where clips differ little, as they do at first
+            name="norm",
         )
         hears_B = jnp.ones(len(map_BxTxPxC), bool) if mask_B is None else mask_B
         hidden = nn.Dense(self.cmac.hidden_size, dtype=self.config.dtype, name="hidden")(tokens_BxTxPxD)
@@ -83,7 +88,9 @@ class CmacHead(nn.Module):
         """Float32 []."""
         if not self.cmac.learn_temperature:
             return jnp.float32(self.cmac.temperature)
-        return jnp.maximum(jnp.exp(self.log_temperature), LEAST_TEMPERATURE)
+        learned = jnp.exp(self.log_temperature)
+        # At the least, the gradient is still what it would be without: else it would stay there.
+        return learned + jax.lax.stop_gradient(jnp.maximum(learned, LEAST_TEMPERATURE) - learned)
 
 
 class CmacNet(nn.Module):

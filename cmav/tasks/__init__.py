@@ -45,6 +45,7 @@ class Task(Protocol):
     results: tuple[str, ...]  # keys of the outputs of which the loss is
     mode: str  # which streams its network has, as in `config.action.mode`
     embeds_with: tuple[str, ...]  # subtrees of parameters that make its network's features
+    maps_with: tuple[str, ...]  # subtrees of parameters that `map_methods` ask
     embeds_as: str  # the task whose network makes features of a backbone that was trained by this one
 
     def usable_records(self, index: Any, *, train: bool) -> Any:

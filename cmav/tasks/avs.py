@@ -32,6 +32,7 @@ class Avs(ClipTask):
 
     abilities = frozenset({"pairs", "maps"})
     embeds_as = "action"
+    maps_with = ("backbone", "head")
 
     def model(self) -> AvsNet:
         return AvsNet(self.model_config)

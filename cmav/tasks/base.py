@@ -25,6 +25,7 @@ class ClipTask:
 
     results = ("logits",)
     embeds_with = ("backbone",)
+    maps_with = ("backbone",)
     mode = "full"  # which streams it is of
 
     @classmethod

@@ -38,7 +38,7 @@ class Cmac(ClipTask):
     """The task for one phase of training. See `cmav.tasks.Task` for what each method promises."""
 
     embeds_as = "cmac"
-    embeds_with = ("backbone", "head")
+    embeds_with = maps_with = ("backbone", "head")
     results = tuple(f"{stream}/{name}" for stream in STREAMS for name in ("embedding", "pure", "guided"))
     num_views = 1
 
@@ -140,7 +140,10 @@ class Cmac(ClipTask):
             consistency = contrast.consistency(guided, pure, settings.consistency, weight_B)
             loss += weight * consistency
             metrics[f"{stream}_consistency"] = consistency
-            metrics |= {f"{stream}_pure_entropy": _entropy(pure), f"{stream}_guided_entropy": _entropy(guided)}
+            metrics |= {
+                f"{stream}_pure_entropy": _entropy(pure, weight_B),
+                f"{stream}_guided_entropy": _entropy(guided, weight_B),
+            }
         return loss, metrics
 
     def concern(self, metrics):
@@ -177,13 +180,17 @@ def _over_places(stream: str, logits: jax.Array) -> jax.Array:
     return logits.reshape(*logits.shape[:2], -1) if stream == "video" else logits
 
 
-def _entropy(logits: jax.Array) -> jax.Array:
-    """Mean entropy of the distributions over the last axis, as a share of the greatest: 1 is even; of one place 1."""
+def _entropy(logits: jax.Array, weight_B: jax.Array) -> jax.Array:
+    """Mean entropy of the distributions over the last axis, as a share of the greatest: 1 is even; of one place 1.
+
+    Over the clips that count.
+    """
     places = logits.shape[-1]
     if places == 1:
         return jnp.float32(1)
     log_p = jax.nn.log_softmax(jax.lax.stop_gradient(logits))
-    return -(jnp.exp(log_p) * log_p).sum(axis=-1).mean() / jnp.log(jnp.float32(places))
+    entropy_B = -(jnp.exp(log_p) * log_p).sum(axis=-1).mean(axis=1) / jnp.log(jnp.float32(places))
+    return (entropy_B * weight_B).sum() / jnp.maximum(weight_B.sum(), 1)
 
 
 def _check(config: ConfigDict) -> None:

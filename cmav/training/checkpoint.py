@@ -178,8 +178,10 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits for what is being written, then lets go."""
-        self.wait()
-        self._checkpointer.close()
+        try:
+            self.wait()
+        finally:
+            self._checkpointer.close()
 
     def _first_whole(self, load: Callable[[int], T], step: int | None) -> T | None:
         """Loads the newest checkpoint that is whole, or the one of `step`."""

@@ -47,7 +47,7 @@ class FrozenNetwork:
 
 
 def load(checkpoint: str) -> FrozenNetwork:
-    """Loads the network of any run's checkpoint, with its head.
+    """Loads the network of any run's checkpoint, with what its maps are of (`maps_with` of its task).
 
     Args:
       checkpoint: a run's folder, one of its folders `checkpoints/<step>`, or "newest"; local or gs://.
@@ -55,8 +55,15 @@ def load(checkpoint: str) -> FrozenNetwork:
     Raises:
       UserError: where there is no such checkpoint.
     """
+    from cmav.tasks import TASKS
+
     run, step, theirs = _read(checkpoint)
-    return _load(_at_rate_of(theirs, step), run, step, ("backbone", "head"))
+    config, subtrees = _at_rate_of(theirs, step), TASKS[theirs.task].maps_with
+    if config.action.mode == "scratch":
+        config.action.mode = "full"  # Its own weights are loaded.
+    if "head" not in subtrees:
+        config.action.num_classes = 1  # The dataset, which would say how many, may be elsewhere.
+    return _load(config, run, step, subtrees)
 
 
 def load_to_embed(checkpoint: str) -> FrozenNetwork:

@@ -35,6 +35,7 @@ OWN = {
     **INHERITED,
     "data": (*INHERITED["data"], "clip_seconds"),
     "action": ("mode", "num_classes", "hidden_size", "standardise"),
+    "cmac": (*INHERITED["cmac"], "queue"),
 }
 _LOADED = ("params", "model_state")  # items of a checkpoint
 
@@ -138,7 +139,10 @@ def inherit(config: ConfigDict, run: str, step: int, overrides: Mapping[str, Any
         return config.copy_and_resolve_references()
     rate = phase_of(theirs, step).settings["frame_rate"]
     phases = [{**phase, "frame_rate": rate} for phase in config.phases]
-    return _take_over(config, run, theirs, INHERITED, phases, overrides)
+    config = _take_over(config, run, theirs, INHERITED, phases, overrides)
+    if config.model.audio.get("masks") and "model.audio.masks" not in overrides:
+        config.model.audio.masks = 0  # Of the other run's training: what its weights mean does not depend on it.
+    return config
 
 
 def _inherit_own(config: ConfigDict, run: str, overrides: Mapping[str, Any], *, to_train: bool) -> ConfigDict:

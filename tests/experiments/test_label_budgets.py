@@ -51,3 +51,16 @@ def test_it_makes_every_run_once_and_draws_the_table(tmp_path, monkeypatch):
     assert (tmp_path / "table.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UserError, match=r"'fulll'.*scratch"):
         label_budgets.make_table(*arguments[:2], ["fulll"], ["1"], 2, {})
+
+
+@pytest.mark.parametrize(("kind", "made_by"), [("probe", "evaluate"), ("action", "finetune")])
+def test_what_looks_at_features_alone_is_not_trained(tmp_path, monkeypatch, kind, made_by):
+    made = []
+    monkeypatch.setattr(
+        "cmav.evaluate.evaluate", lambda *args, **kwargs: made.append("evaluate") or {"probe/top1": 0.5}
+    )
+    monkeypatch.setattr("cmav.finetune.finetune", lambda *args: made.append("finetune") or {"top1": 0.5})
+    config = tiny_config.get_action_config()
+    with config.unlocked():
+        config.evals = {kind: {"type": kind}}
+    assert label_budgets.top1_of(config, epath.Path(tmp_path), {}) == 0.5 and made == [made_by]

@@ -156,6 +156,8 @@ def test_the_temperature_is_learned_where_asked():
     assert run_temperature(net, params) == pytest.approx(0.2)
     params["params"]["head"]["log_temperature"] = jnp.float32(-20.0)
     assert run_temperature(net, params) == pytest.approx(cmac_net.LEAST_TEMPERATURE)
+    loss = lambda params: net.apply(params, *inputs(), train=False, **RATES)["temperature"]  # noqa: E731
+    assert jax.grad(loss)(params)["params"]["head"]["log_temperature"] > 0  # It can leave the least again.
     assert "log_temperature" not in variables_of(make_net())["params"]["head"]
 
 

@@ -71,7 +71,7 @@ def test_the_loss_is_the_sum_of_its_parts():
         consistency = ((shares[0] - shares[1]) ** 2).sum(axis=-1).mean(axis=1)[heard].mean()
         assert metrics[f"{stream}_consistency"] == pytest.approx(consistency, rel=1e-4)
         expected += weight * consistency
-        entropy = -(shares[1] * np.log(shares[1])).sum(axis=-1).mean() / np.log(shares[1].shape[-1])
+        entropy = -(shares[1] * np.log(shares[1])).sum(axis=-1)[heard].mean() / np.log(shares[1].shape[-1])
         assert metrics[f"{stream}_pure_entropy"] == pytest.approx(entropy, rel=1e-4)
     assert loss == pytest.approx(float(expected), rel=1e-5)
 
