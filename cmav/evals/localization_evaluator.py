@@ -2,7 +2,7 @@
 
 The middle of each record is looked at, whole pictures of it. What is above 0 in its maps is averaged over the clip,
 with a weight that falls from 1 in its middle, the instant of the boxes, to 0 at its ends. What is measured is in
-`cmav.evals.localization`, what the methods are in `cmav.models.maps`.
+`cmav.evals.localization`, what the methods are in `cmav.localization.methods`.
 """
 
 import dataclasses
