@@ -15,7 +15,10 @@ CMAC_VIDEOS := 648
 # Held out: one source beside an object that moves in silence, one with another sound from off-screen, and two.
 CMAC_SHOWN := FlashSnap/v_FlashSnap_g12_c01 PulseWhistle/v_PulseWhistle_g09_c01 BounceBell/v_BounceBell_g10_c01
 
-.PHONY: demo scenes actions cmac test lint clean
+CMAC_WORLD := --num_sources 1-2 --distractors 0-1 --looks_by_timbre --size 96 --frame_rate 10 --sample_rate 16000 \
+  --classes BounceBell,HopDrum,PulseWhistle,KickBuzz,FlashSnap,ShakePluck
+
+.PHONY: demo scenes actions actions-data cmac cmac-data test lint clean
 
 demo: $(DEMO)/shards/index-validation.npy  ## synthesize videos, build shards, pretrain, show what was learned
 	$(BIN)/python -m cmav.main --config=configs/demo.py
@@ -33,8 +36,11 @@ scenes: $(SCENES)/shards/index-scenes.npy runs/demo/summary.json  ## where the d
 actions: $(ACTIONS)/shards/index-videos.npy runs/demo/summary.json  ## fine-tune the demo's network: accuracy by labels
 	$(BIN)/python -m cmav.experiments.label_budgets --config=configs/finetune_world.py --config.init.checkpoint=runs/demo
 
-cmac: $(CMAC)/shards/index-validation.npy  ## contrast and attention consistency: a page as that of the demo
+cmac: cmac-data  ## contrast and attention consistency: a page as that of the demo
 	$(BIN)/python -m cmav.main --config=configs/cmac_demo.py
+	$(BIN)/python -m cmav.evaluate --config=configs/cmac_demo.py --split=offscreen \
+	  --config.evals.localization.boxes=$(CMAC)/offscreen/vggss.json \
+	  --config.evals.localization.scenes=$(CMAC)/offscreen --config.evals.frequencies.scenes=$(CMAC)/offscreen
 	$(BIN)/python -m cmav.localize $(CMAC_SHOWN:%=$(CMAC)/videos/videos/%.mp4) --checkpoint runs/cmac_demo \
 	  --out runs/cmac_demo/localized --method guided --size 48 --boxes $(CMAC)/videos
 	$(BIN)/python -m cmav.report --workdir runs/cmac_demo
@@ -77,11 +83,23 @@ $(ACTIONS)/shards/index-videos.npy: $(ACTIONS)/videos/manifest.csv
 # What a thing looks like tells how it sounds; without that only the moments of its sounds would.
 $(CMAC)/videos/manifest.csv: | .venv/installed
 	$(BIN)/python data_prep/synthesize_videos.py --out $(CMAC)/videos --num_videos $(CMAC_VIDEOS) --seed 5 \
-	  --num_sources 1-2 --distractors 0-1 --offscreen_share 0.25 --looks_by_timbre \
-	  --classes BounceBell,HopDrum,PulseWhistle,KickBuzz,FlashSnap,ShakePluck --size 96 --frame_rate 10 --sample_rate 16000
+	  --offscreen_share 0.25 $(CMAC_WORLD)
+
+# Held out: in all of these something sounds that is not seen; in half of them beside what is.
+$(CMAC)/offscreen/manifest.csv: | .venv/installed
+	$(BIN)/python data_prep/synthesize_videos.py --out $(CMAC)/offscreen --num_videos 300 --seed 6 \
+	  --offscreen_share 1 $(CMAC_WORLD)
 
 $(CMAC)/shards/index-validation.npy: $(CMAC)/videos/manifest.csv
 	$(BIN)/python data_prep/build_tfrecords.py --videos $< --out $(CMAC)/shards --size 48 --frame_rate 10 --sample_rate 8000
+
+$(CMAC)/shards/index-offscreen.npy: $(CMAC)/offscreen/manifest.csv
+	$(BIN)/python data_prep/build_tfrecords.py --videos $(CMAC)/offscreen/videos --split offscreen --out $(CMAC)/shards \
+	  --size 48 --frame_rate 10 --sample_rate 8000
+
+cmac-data: $(CMAC)/shards/index-validation.npy $(CMAC)/shards/index-offscreen.npy
+
+actions-data: $(ACTIONS)/shards/index-videos.npy
 
 # An install that was cut off leaves no mark, and is done again.
 .venv/installed: pyproject.toml constraints.txt

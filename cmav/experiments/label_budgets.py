@@ -8,9 +8,7 @@ of a column share these, so that the last rows can compare within runs. Interval
 Runs that are already in the work folder are not made again.
 """
 
-import dataclasses
 import json
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,11 +17,11 @@ from absl import flags, logging
 from etils import epath
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
-from scipy import stats
 
 from cmav import cli, distributed, processes
 from cmav.errors import UserError
 from cmav.evals import figures
+from cmav.experiments.table import Cell, to_markdown
 from cmav.training.phases import list_phases
 
 ALL = "all"
@@ -57,28 +55,6 @@ METHODS: dict[str, Callable[[ConfigDict], None]] = {
 }
 # Differences within runs: what pretraining gives, and what the sound gives.
 COMPARISONS = (("full", "scratch"), ("full", "vision only"))
-
-
-@dataclasses.dataclass(frozen=True)
-class Cell:
-    """The accuracies of one method at one budget, a number for each run."""
-
-    top1: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        return statistics.fmean(self.top1)
-
-    @property
-    def half_width(self) -> float:
-        """Of the 95% interval of the mean: Student's t over the runs."""
-        return float(stats.t.ppf(0.975, len(self.top1) - 1)) * stats.sem(self.top1)
-
-    def __sub__(self, other: "Cell") -> "Cell":
-        return Cell(tuple(a - b for a, b in zip(self.top1, other.top1, strict=True)))
-
-    def __str__(self) -> str:
-        return f"{self.mean:.3f} ± {self.half_width:.3f}"
 
 
 Table = dict[str, dict[str, Cell]]  # by method, by budget
@@ -149,18 +125,14 @@ def make_table(
     return table
 
 
-def to_markdown(table: Table) -> str:
+def write(table: Table) -> str:
     """The table, and below it the differences within runs."""
     budgets = list(next(iter(table.values())))
-    rows = [["", *(f"{budget} per class" for budget in budgets)]]
-    rows += [[method, *map(str, cells.values())] for method, cells in table.items()]
+    rows = [[method, *map(str, cells.values())] for method, cells in table.items()]
     for one, other in COMPARISONS:
         if one in table and other in table:
-            differences = [table[one][budget] - table[other][budget] for budget in budgets]
-            rows.append([f"{one} − {other}", *(f"{cell.mean:+.3f} ± {cell.half_width:.3f}" for cell in differences)])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rows.insert(1, ["-" * width for width in widths])
-    return "\n".join(f"| {' | '.join(map(str.ljust, row, widths))} |" for row in rows)
+            rows.append([f"{one} − {other}", *((table[one][b] - table[other][b]).signed() for b in budgets)])
+    return to_markdown(["", *(f"{budget} per class" for budget in budgets)], rows)
 
 
 def save_picture(table: Table, chance: float, path: epath.Path) -> None:
@@ -189,8 +161,8 @@ def main(config: ConfigDict, methods: Sequence[str], budgets: Sequence[str], num
     table = make_table(config, workdir, methods, budgets, num_runs, cli.overrides())
     if not processes.is_lead():
         return
-    text = to_markdown(table)
-    numbers = {method: {budget: cell.top1 for budget, cell in cells.items()} for method, cells in table.items()}
+    text = write(table)
+    numbers = {method: {budget: cell.values for budget, cell in cells.items()} for method, cells in table.items()}
     (workdir / "table.md").write_text(text + "\n")
     (workdir / "table.json").write_text(json.dumps(numbers, indent=2))
     num_classes = config.action.num_classes or len(load_classes(config.data.dir))

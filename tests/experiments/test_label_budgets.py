@@ -7,7 +7,7 @@ from scipy import stats
 
 from cmav.errors import UserError
 from cmav.experiments import label_budgets
-from cmav.experiments.label_budgets import Cell
+from cmav.experiments.table import Cell
 from tests import tiny_config
 
 
@@ -28,10 +28,10 @@ def test_runs_of_a_column_share_all_that_chance_decides():
 
 def test_intervals_are_students_and_differences_are_within_runs():
     one, other = Cell((0.9, 0.7, 0.8)), Cell((0.5, 0.3, 0.4))
-    low, high = stats.t.interval(0.95, 2, loc=np.mean(one.top1), scale=stats.sem(one.top1))
+    low, high = stats.t.interval(0.95, 2, loc=np.mean(one.values), scale=stats.sem(one.values))
     assert (one.mean - one.half_width, one.mean + one.half_width) == pytest.approx((low, high))
     assert (one - other).mean == pytest.approx(0.4) and (one - other).half_width == pytest.approx(0, abs=1e-9)
-    text = label_budgets.to_markdown({"full": {"1": one}, "scratch": {"1": other}})
+    text = label_budgets.write({"full": {"1": one}, "scratch": {"1": other}})
     assert "| full           | 0.800 ± 0.248  |" in text and "| full − scratch | +0.400 ± 0.000 |" in text
 
 
@@ -46,7 +46,7 @@ def test_it_makes_every_run_once_and_draws_the_table(tmp_path, monkeypatch):
     arguments = (tiny_config.get_action_config(), epath.Path(tmp_path), ["full", "scratch"], ["1", "all"], 2, {})
     table = label_budgets.make_table(*arguments)
     assert len(set(made)) == len(made) == 8
-    assert table["full"]["all"].top1 == (0.5, 0.51)
+    assert table["full"]["all"].values == (0.5, 0.51)
     label_budgets.save_picture(table, 0.125, epath.Path(tmp_path) / "table.png")
     assert (tmp_path / "table.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UserError, match=r"'fulll'.*scratch"):

@@ -1,0 +1,43 @@
+"""Means over runs with their intervals, and differences within runs, as Markdown."""
+
+import dataclasses
+import statistics
+from collections.abc import Iterable, Sequence
+
+from scipy import stats
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """What the runs of an arm came to, a number for each; those of other arms in the same order have the same seeds."""
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.values)
+
+    @property
+    def half_width(self) -> float:
+        """Of the 95% interval of the mean: Student's t over the runs. NaN of a single run."""
+        if len(self.values) < 2:
+            return float("nan")
+        return float(stats.t.ppf(0.975, len(self.values) - 1)) * float(stats.sem(self.values))
+
+    def __sub__(self, other: "Cell") -> "Cell":
+        return Cell(tuple(a - b for a, b in zip(self.values, other.values, strict=True)))
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} ± {self.half_width:.3f}"
+
+    def signed(self) -> str:
+        """As a difference."""
+        return f"{self.mean:+.3f} ± {self.half_width:.3f}"
+
+
+def to_markdown(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table whose columns are aligned in plain text too."""
+    lines = [list(headings), *map(list, rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    lines.insert(1, ["-" * width for width in widths])
+    return "\n".join(f"| {' | '.join(map(str.ljust, line, widths))} |" for line in lines)
