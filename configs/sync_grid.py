@@ -1,0 +1,64 @@
+"""By how much is the sound off? A small network on one speaker of GRID (600 clips of 3 s), for two CPU cores.
+
+python data_prep/build_tfrecords.py --videos GRID/train --split train --out data/grid \
+  --clip_seconds 2.9 --size 96 --frame_rate 25 --sample_rate 16000
+python data_prep/build_tfrecords.py --videos GRID/validation --split validation --out data/grid \
+  --clip_seconds 2.9 --size 96 --frame_rate 25 --sample_rate 16000
+python -m cmav.main --config=configs/sync_grid.py
+
+The GRID audio-visual corpus (Cooke, Barker, Cunningham, Shao, 2006) has people who say sentences of one form. Such a
+clip is silence, speech, silence, so a coarse shift can be told without lips: the least shift here is of five frames.
+"""
+
+import os
+
+from cmav import config as cmav_config
+
+
+def get_config():
+    config = cmav_config.get_default()
+    config.data.dir = os.environ.get("CMAV_DATA", "data/grid")
+    config.data.stored_frame_rate = 25.0
+    config.data.sample_rate = 16_000
+    config.data.clip_seconds = 1.6
+    config.data.crop_size = 88
+    config.data.flip = True
+    config.data.shift_seconds = (0.2, 1.2)
+    config.phases = (dict(frame_rate=25.0, batch_size=16, steps=1_200),)
+
+    config.model.video.layers = (
+        ("conv", 24, (5, 7, 7), (1, 4, 4)),
+        ("conv", 48, (3, 3, 3), (2, 2, 2)),
+        ("conv", 64, (3, 3, 3), (1, 2, 2)),
+        ("conv", 64, (3, 3, 3), (1, 2, 2)),
+    )
+    config.model.audio.layers = (
+        ("conv", 16, (65,), (4,)),
+        ("pool", (4,), (4,)),
+        ("conv", 32, (15,), (4,)),
+        ("conv", 64, (15,), (4,)),
+        ("pool", (5,), (5,)),
+        ("conv", 64, (3,), (1,)),
+    )
+    config.model.fusion_tokens = 10
+    config.model.hidden_size = 128
+    config.model.mlp_size = 256
+    config.model.num_heads = 4
+    config.model.batch_norm_momentum = 0.9
+    config.model.dtype = "float32"
+    config.model.remat = "none"
+    config.optim.name = "adam"
+    config.optim.learning_rate = 5e-4
+    config.optim.schedule = "cosine"
+    config.optim.warmup_steps = 100
+    config.loss.alignment_weight = 0.5
+    config.log_every = 20
+    config.checkpoint.every = 200
+    config.evals.pretext.every = 200
+    config.evals.pretext.batch_size = 16
+    config.evals.pretext.pairs_per_clip = 2
+    config.evals.localization.every = 600
+    config.evals.localization.batch_size = 16
+    config.evals.localization.methods = ("alignment", "similarity", "attention", "cam")
+    config.evals.localization.stride = 4
+    return config
