@@ -58,4 +58,52 @@ _CMAC_PARTS = Experiment(
     reference="contrast",
 )
 
-EXPERIMENTS = {"cmac_parts": _CMAC_PARTS}
+_GRID = (
+    "data_prep/build_tfrecords.py --videos GRID/{split} --split {split} --out data/grid --clip_seconds 2.9 --size 96 "
+    "--frame_rate 25 --sample_rate 16000, for train (600 clips of speaker s1) and validation (100 others)"
+)
+
+_NO_CONSISTENCY = "--config.cmac.video_consistency=0. --config.cmac.audio_consistency=0."
+
+_CMAC_GRID = Experiment(
+    question="Does CMAC find the lips of a sentence among 100, and the sentence of lips?",
+    setup=_GRID,
+    stages={
+        "pretraining": Stage(
+            "cmav.main --config=configs/cmac_grid.py --workdir={run}/pretraining --config.seed={seed} {arm}",
+            "pretraining/summary.json",
+        ),
+    },
+    arms={
+        "contrast": f"{_NO_CONSISTENCY} --config.cmac.negatives=none",
+        "+ within": _NO_CONSISTENCY,
+        "all": "",
+    },
+    columns={
+        "R@1 video→audio": "pretraining/video_to_audio_r1",
+        "R@1 audio→video": "pretraining/audio_to_video_r1",
+        "R@5 video→audio": "pretraining/video_to_audio_r5",
+        "R@5 audio→video": "pretraining/audio_to_video_r5",
+    },
+    reference="contrast",
+)
+
+_SYNC_GRID = Experiment(
+    question="Are sound and picture of a talking face aligned? AVS on one speaker; of both shifted nobody can know.",
+    setup=_GRID,
+    stages={
+        "pretraining": Stage(
+            "cmav.main --config=configs/sync_grid.py --workdir={run}/pretraining --config.seed={seed} {arm}",
+            "pretraining/summary.json",
+        ),
+    },
+    arms={
+        "as the preset": "",
+        "no alignment loss": "--config.loss.alignment_weight=0.",
+        "both shifted": "--config.data.shift_both=True",
+    },
+    columns={"accuracy": "pretraining/accuracy"},
+    reference="as the preset",
+)
+
+EXPERIMENTS = {"cmac_parts": _CMAC_PARTS, "cmac_grid": _CMAC_GRID, "sync_grid": _SYNC_GRID}
