@@ -39,7 +39,7 @@ actions: $(ACTIONS)/shards/index-videos.npy runs/demo/summary.json  ## fine-tune
 cmac: cmac-data  ## contrast and attention consistency: a page as that of the demo
 	$(BIN)/python -m cmav.main --config=configs/cmac_demo.py
 	$(BIN)/python -m cmav.evaluate --config=configs/cmac_demo.py --split=offscreen \
-	  --config.evals.localization.boxes=$(CMAC)/offscreen/vggss.json \
+	  --config.data.dir=$(CMAC)/offscreen/shards --config.evals.localization.boxes=$(CMAC)/offscreen/vggss.json \
 	  --config.evals.localization.scenes=$(CMAC)/offscreen --config.evals.frequencies.scenes=$(CMAC)/offscreen
 	$(BIN)/python -m cmav.localize $(CMAC_SHOWN:%=$(CMAC)/videos/videos/%.mp4) --checkpoint runs/cmac_demo \
 	  --out runs/cmac_demo/localized --method guided --size 48 --boxes $(CMAC)/videos
@@ -93,11 +93,11 @@ $(CMAC)/offscreen/manifest.csv: | .venv/installed
 $(CMAC)/shards/index-validation.npy: $(CMAC)/videos/manifest.csv
 	$(BIN)/python data_prep/build_tfrecords.py --videos $< --out $(CMAC)/shards --size 48 --frame_rate 10 --sample_rate 8000
 
-$(CMAC)/shards/index-offscreen.npy: $(CMAC)/offscreen/manifest.csv
-	$(BIN)/python data_prep/build_tfrecords.py --videos $(CMAC)/offscreen/videos --split offscreen --out $(CMAC)/shards \
-	  --size 48 --frame_rate 10 --sample_rate 8000
+$(CMAC)/offscreen/shards/index-offscreen.npy: $(CMAC)/offscreen/manifest.csv
+	$(BIN)/python data_prep/build_tfrecords.py --videos $(CMAC)/offscreen/videos --split offscreen \
+	  --out $(CMAC)/offscreen/shards --size 48 --frame_rate 10 --sample_rate 8000
 
-cmac-data: $(CMAC)/shards/index-validation.npy $(CMAC)/shards/index-offscreen.npy
+cmac-data: $(CMAC)/shards/index-validation.npy $(CMAC)/offscreen/shards/index-offscreen.npy
 
 actions-data: $(ACTIONS)/shards/index-videos.npy
 

@@ -12,6 +12,7 @@ _CMAC_PARTS = Experiment(
         ),
         "off-screen": Stage(
             "cmav.evaluate --config=configs/cmac_demo.py --workdir={run}/pretraining --split=offscreen "
+            "--config.data.dir=data/cmac/offscreen/shards "
             "--config.evals.localization.boxes=data/cmac/offscreen/vggss.json "
             "--config.evals.localization.scenes=data/cmac/offscreen "
             "--config.evals.frequencies.scenes=data/cmac/offscreen",
@@ -48,8 +49,8 @@ _CMAC_PARTS = Experiment(
         "R@1 audio→video": "pretraining/audio_to_video_r1",
         "pixel AP guided": "pretraining/guided_pixel_ap",
         "pixel AP pure": "pretraining/pure_pixel_ap",
-        "band AUC guided": "pretraining/frequencies/guided_band_auc",
-        "band AUC pure": "pretraining/frequencies/pure_band_auc",
+        "band AUC guided": "pretraining/guided_band_auc",
+        "band AUC pure": "pretraining/pure_band_auc",
         "told apart guided": "off-screen/guided_told_apart",
         "told apart energy": "off-screen/energy_told_apart",
         "video probe": "video probe/top1",
