@@ -78,7 +78,7 @@ def write(workdir: str, *, budget: int = BUDGET) -> epath.Path:
 def _footer(folder: epath.Path, name: str) -> str:
     """How to make all this again, and with what it was made."""
     settings = training.read_settings(folder)
-    command = trained_by("avs" if settings is None else settings.task)
+    command = "cmav.main" if settings is None else trained_by(settings.task)
     config = f"configs/{name}.py" if _ships(name) else "CONFIG.py"
     run = shlex.quote(str(folder))
     commands = [

@@ -19,6 +19,7 @@ from cmav.errors import UserError
 from cmav.models.maps import MapMethod
 from cmav.tasks.action import Action
 from cmav.tasks.avs import Avs
+from cmav.tasks.base import ClipTask, Section
 from cmav.tasks.cmac import Cmac
 
 Batch = Mapping[str, jax.Array]
@@ -95,15 +96,29 @@ class Task(Protocol):
         """
 
 
-TASKS = {"avs": Avs, "cmac": Cmac, "action": Action}
+TASKS: dict[str, type[ClipTask]] = {"avs": Avs, "cmac": Cmac, "action": Action}
+
+
+def class_of(name: str) -> type[ClipTask]:
+    """The task of a name, `config.task`.
+
+    Raises:
+      UserError: for a name that is not in `TASKS`.
+    """
+    if name not in TASKS:
+        raise UserError(f"config.task={name!r} is not known: choose one of {', '.join(TASKS)}.")
+    return TASKS[name]
 
 
 def make_task(config: ConfigDict, phase: Mapping[str, Any]) -> Task:
     """Makes `config.task` for one of `config.phases`.
 
     Raises:
-      UserError: for a name that is not in `TASKS`.
+      UserError: for a name that is not in `TASKS`, or settings with which there is no such task.
     """
-    if config.task not in TASKS:
-        raise UserError(f"config.task={config.task!r} is not known: choose one of {', '.join(TASKS)}.")
-    return TASKS[config.task].from_config(config, phase)
+    return class_of(config.task).from_config(config, phase)
+
+
+def list_sections() -> list[Section]:
+    """The sections of a config that are of one task each."""
+    return [task.section for task in TASKS.values() if task.section]

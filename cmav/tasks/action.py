@@ -25,13 +25,18 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from cmav.errors import UserError
 from cmav.models.action_net import ActionNet, streams_of
-from cmav.tasks.base import ClipTask
+from cmav.tasks.base import ClipTask, Section
 
 
 @dataclasses.dataclass(frozen=True)
 class Action(ClipTask):
     """The task for one phase of training. See `cmav.tasks.Task` for what each method promises."""
 
+    section = Section(
+        "action",
+        kept=("mode", "num_classes", "hidden_size", "standardise"),
+        may_change=("eval_clips", "eval_crops"),
+    )
     embeds_as = "action"
 
     action_config: FrozenConfigDict
@@ -42,6 +47,19 @@ class Action(ClipTask):
         action = FrozenConfigDict({**config.action, "num_classes": _num_classes(config)})
         _check(action)
         return super().from_config(config, phase, action_config=action, seed=config.seed)
+
+    @classmethod
+    def starts_afresh(cls, config: ConfigDict) -> bool:
+        return config.action.mode == "scratch"
+
+    @classmethod
+    def as_frozen(cls, config: ConfigDict) -> ConfigDict:
+        config = super().as_frozen(config)
+        if config.action.mode == "scratch":
+            config.action.mode = "full"  # Its own weights are loaded.
+        config.action.num_classes = 1  # The head is not; and the dataset, which would say how many, may be elsewhere.
+        config.action.eval_clips = config.action.eval_crops = 1  # a single, central view
+        return config
 
     @property
     def abilities(self) -> frozenset[str]:

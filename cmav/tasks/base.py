@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import flax.linen as nn
 import jax
@@ -15,6 +15,24 @@ from cmav.models.maps import MapMethod
 
 
 @dataclasses.dataclass(frozen=True)
+class Section:
+    """The section of a config that is one task's own, `config.<name>`.
+
+    Attributes:
+      name: of the section.
+      inherited: keys without which the weights would mean something else: who starts from a run of the task, or only
+        looks at its network, takes them over.
+      kept: keys that only the run itself needs beside these, for its own checkpoints.
+      may_change: keys that may differ when a run goes on (`cmav.training.run_config.check_can_go_on`).
+    """
+
+    name: str
+    inherited: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    may_change: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class ClipTask:
     """A task whose network sees one clip a row. See `cmav.tasks.Task` for what each method promises."""
 
@@ -22,6 +40,8 @@ class ClipTask:
     model_config: FrozenConfigDict
     loss_config: FrozenConfigDict
     clip: ClipShape
+
+    section: ClassVar[Section | None] = None  # of the config; None: it has no settings of its own
 
     results = ("logits",)
     embeds_with = ("backbone",)
@@ -32,6 +52,17 @@ class ClipTask:
     def from_config(cls, config: ConfigDict, phase: Mapping[str, Any], **more: Any) -> Self:
         clip = ClipShape.from_config(config.data, phase["frame_rate"])
         return cls(*map(FrozenConfigDict, (config.data, config.model, config.loss)), clip, **more)
+
+    @classmethod
+    def starts_afresh(cls, config: ConfigDict) -> bool:
+        """Whether a run loads no weights, even where `config.init.checkpoint` names some."""
+        del config
+        return False
+
+    @classmethod
+    def as_frozen(cls, config: ConfigDict) -> ConfigDict:
+        """A copy of a trained run's config for who only looks at its network, perhaps where the dataset is not."""
+        return config.copy_and_resolve_references()
 
     def init(self, key: jax.Array) -> dict[str, Any]:
         zeros = {name: jnp.zeros(x.shape, x.dtype) for name, x in self.batch_shapes(1).items()}

@@ -28,7 +28,7 @@ from cmav.errors import UserError
 from cmav.models import encoders
 from cmav.models.cmac_net import POOLINGS, CmacNet
 from cmav.tasks import contrast
-from cmav.tasks.base import ClipTask
+from cmav.tasks.base import ClipTask, Section
 
 STREAMS = ("video", "audio")
 
@@ -37,6 +37,12 @@ STREAMS = ("video", "audio")
 class Cmac(ClipTask):
     """The task for one phase of training. See `cmav.tasks.Task` for what each method promises."""
 
+    section = Section(
+        "cmac",
+        inherited=("embed_size", "hidden_size", "pooling", "temperature", "learn_temperature", "guided_temperature"),
+        kept=("queue",),
+        may_change=("video_consistency", "audio_consistency", "within_weight"),
+    )
     embeds_as = "cmac"
     embeds_with = maps_with = ("backbone", "head")
     results = tuple(f"{stream}/{name}" for stream in STREAMS for name in ("embedding", "pure", "guided"))
@@ -48,6 +54,12 @@ class Cmac(ClipTask):
     def from_config(cls, config: ConfigDict, phase: Mapping[str, Any]) -> "Cmac":
         _check(config)
         return super().from_config(config, phase, cmac_config=FrozenConfigDict(config.cmac))
+
+    @classmethod
+    def as_frozen(cls, config: ConfigDict) -> ConfigDict:
+        config = super().as_frozen(config)
+        config.cmac.queue = 0  # The memory is of training alone.
+        return config
 
     @property
     def abilities(self) -> frozenset[str]:

@@ -7,11 +7,14 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 from ml_collections import ConfigDict
 
+from cmav import distributed
+from cmav.config import get_default
 from cmav.errors import UserError
-from cmav.tasks import Task, make_task
-from cmav.training import run_config
+from cmav.tasks import Task, class_of, make_task
+from cmav.training import pretrained, run_config, train
 from cmav.training.phases import phase_of
 from cmav.trees import flatten, is_under
 
@@ -55,15 +58,9 @@ def load(checkpoint: str) -> FrozenNetwork:
     Raises:
       UserError: where there is no such checkpoint.
     """
-    from cmav.tasks import TASKS
-
     run, step, theirs = _read(checkpoint)
-    config, subtrees = _at_rate_of(theirs, step), TASKS[theirs.task].maps_with
-    if config.action.mode == "scratch":
-        config.action.mode = "full"  # Its own weights are loaded.
-    if "head" not in subtrees:
-        config.action.num_classes = 1  # The dataset, which would say how many, may be elsewhere.
-    return _load(config, run, step, subtrees)
+    task = class_of(theirs.task)
+    return _load(task.as_frozen(_at_rate_of(theirs, step)), run, step, task.maps_with)
 
 
 def load_to_embed(checkpoint: str) -> FrozenNetwork:
@@ -77,29 +74,21 @@ def load_to_embed(checkpoint: str) -> FrozenNetwork:
     Raises:
       UserError: where there is no such checkpoint, or its network sees no pictures.
     """
-    from cmav import config as cmav_config
-    from cmav.tasks import TASKS
-    from cmav.training import pretrained
-
     run, step, theirs = _read(checkpoint)
-    task = TASKS[theirs.task].embeds_as
-    config = pretrained.inherit(cmav_config.get_default(task), run, step, {})
+    name = class_of(theirs.task).embeds_as
+    task = class_of(name)
+    config = pretrained.inherit(get_default(name), run, step, {})
     config.data.clip_seconds = theirs.data.clip_seconds
-    mode = theirs.action.mode if theirs.task == task else "full"
-    if mode == "audio_only":
-        raise UserError(f"--checkpoint={checkpoint}: the network of this run (mode {mode!r}) sees no pictures.")
-    config.action.mode = "vision_only" if mode == "vision_only" else "full"  # What was once "scratch" is loaded here.
-    config.action.num_classes = 1
-    config.action.eval_clips = config.action.eval_crops = 1  # A single, central view.
-    return _load(config, run, step, TASKS[task].embeds_with)
+    if name == theirs.task and task.section:
+        config[task.section.name].update(theirs[task.section.name])
+    config = task.as_frozen(config)
+    if "video" not in make_task(config, config.phases[0]).batch_shapes(1):
+        raise UserError(f"--checkpoint={checkpoint}: the network of this run sees no pictures.")
+    return _load(config, run, step, task.embeds_with)
 
 
 def _read(checkpoint: str) -> tuple[str, int, ConfigDict]:
     """The run's folder, the checkpoint's step, and the run's config."""
-    from cmav.training import (
-        pretrained,  # It takes seconds, for which --help should not wait; so do other imports here.
-    )
-
     run, step = pretrained.resolve(checkpoint)
     config = run_config.read(run)
     if config is None:
@@ -117,11 +106,6 @@ def _at_rate_of(config: ConfigDict, step: int) -> ConfigDict:
 
 
 def _load(config: ConfigDict, run: str, step: int, subtrees: Sequence[str]) -> FrozenNetwork:
-    import optax
-
-    from cmav import distributed
-    from cmav.training import train
-
     config.init.checkpoint, config.init.load = f"{run}/checkpoints/{step}", tuple(subtrees)
     mesh = distributed.make_mesh()
     task = make_task(config, config.phases[0])  # All of them have the rate of the checkpoint's phase.

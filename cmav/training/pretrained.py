@@ -18,6 +18,7 @@ from ml_collections.config_flags import config_path
 from cmav import distributed
 from cmav.config import trained_by
 from cmav.errors import UserError
+from cmav.tasks import class_of, list_sections
 from cmav.training import run_config
 from cmav.training.checkpoint import Checkpoints, list_whole
 from cmav.training.phases import phase_of
@@ -26,17 +27,12 @@ from cmav.trees import flatten, heads, is_under
 RUNS = "runs"  # where `--workdir` puts runs by default, and "newest" looks
 NEWEST = "newest"
 CHECKPOINTS = "checkpoints"  # folder in a run's
-INHERITED = {  # beside all of `model`
+# What is taken over beside all of `model`, and what tasks say of their own sections.
+_INHERITED = {
     "data": ("stored_frame_rate", "sample_rate", "crop_size"),
     "loss": ("alignment_weight", "alignment_temperature"),  # which maps of the network mean something
-    "cmac": ("embed_size", "hidden_size", "pooling", "temperature", "learn_temperature", "guided_temperature"),
 }
-OWN = {
-    **INHERITED,
-    "data": (*INHERITED["data"], "clip_seconds"),
-    "action": ("mode", "num_classes", "hidden_size", "standardise"),
-    "cmac": (*INHERITED["cmac"], "queue"),
-}
+_KEPT = {"data": ("clip_seconds",)}  # by the run itself, beside these
 _LOADED = ("params", "model_state")  # items of a checkpoint
 
 
@@ -91,7 +87,7 @@ def newest_step(folder: str) -> int | None:
 
 def is_wanted(config: ConfigDict) -> bool:
     """Whether a run of this config starts from a checkpoint of another."""
-    return bool(config.init.checkpoint) and config.action.mode != "scratch"
+    return bool(config.init.checkpoint) and not class_of(config.task).starts_afresh(config)
 
 
 def settle(config: ConfigDict, workdir: str, overrides: Mapping[str, Any], *, to_train: bool = True) -> ConfigDict:
@@ -139,7 +135,7 @@ def inherit(config: ConfigDict, run: str, step: int, overrides: Mapping[str, Any
         return config.copy_and_resolve_references()
     rate = phase_of(theirs, step).settings["frame_rate"]
     phases = [{**phase, "frame_rate": rate} for phase in config.phases]
-    config = _take_over(config, run, theirs, INHERITED, phases, overrides)
+    config = _take_over(config, run, theirs, _inherited(), phases, overrides)
     if config.model.audio.get("masks") and "model.audio.masks" not in overrides:
         config.model.audio.masks = 0  # Of the other run's training: what its weights mean does not depend on it.
     return config
@@ -161,7 +157,7 @@ def _inherit_own(config: ConfigDict, run: str, overrides: Mapping[str, Any], *, 
             for key, value in overrides.items()
             if not key.startswith("phases") or key in {f"phases[{n}].frame_rate" for n in range(len(phases))}
         }
-    return _take_over(config, run, theirs, OWN, phases, overrides)
+    return _take_over(config, run, theirs, [*_inherited(), *_kept()], phases, overrides)
 
 
 def _config_of(run: str) -> ConfigDict | None:
@@ -172,18 +168,32 @@ def _config_of(run: str) -> ConfigDict | None:
     return theirs
 
 
+def _inherited() -> list[tuple[str, str]]:
+    """Section and key of what any run takes over of the one that it starts from."""
+    of_tasks = {section.name: section.inherited for section in list_sections()}
+    return [(section, key) for section, keys in {**_INHERITED, **of_tasks}.items() for key in keys]
+
+
+def _kept() -> list[tuple[str, str]]:
+    """Section and key of what a run that goes on takes over of itself beside that."""
+    of_tasks = {section.name: section.kept for section in list_sections()}
+    return [(section, key) for section, keys in {**_KEPT, **of_tasks}.items() for key in keys]
+
+
 def _take_over(
     config: ConfigDict,
     run: str,
     theirs: ConfigDict,
-    sections: Mapping[str, Sequence[str]],
+    keys: Iterable[tuple[str, str]],
     phases: Sequence[Mapping[str, Any]],
     overrides: Mapping[str, Any],
 ) -> ConfigDict:
-    """A copy of a config with the `model` of another, the named keys of sections, these phases, and the overrides."""
+    """A copy of a config with the `model` of another, these keys of its sections, these phases, and the overrides."""
     config = config.copy_and_resolve_references()
-    before = flatten(_plain(config))
-    inherited = [(section, key) for section, keys in {"model": tuple(config.model), **sections}.items() for key in keys]
+    before = _flat(config)
+    # A task's own section may be of its configs alone.
+    inherited = [("model", key) for key in config.model]
+    inherited += [(section, key) for section, key in keys if section in config and section in theirs]
     for section, key in inherited:
         config[section][key] = theirs[section][key]
     config.phases = tuple(phases)
@@ -192,7 +202,7 @@ def _take_over(
     for key, value in overrides.items():
         if key.startswith(touched):
             config_path.set_value(key, config, value)
-    changed = [key for key, value in flatten(_plain(config)).items() if before.get(key) != value]
+    changed = [key for key, value in _flat(config).items() if before.get(key) != value]
     if changed:
         logging.info("from %s: %s", run_config.path_of(run), ", ".join(sorted(changed)))
     return config
@@ -301,5 +311,6 @@ def _newest_run() -> str:
     )
 
 
-def _plain(config: ConfigDict) -> dict[str, Any]:
-    return {section: config[section].to_dict() for section in ("model", "data", "action", "cmac")}
+def _flat(config: ConfigDict) -> dict[str, Any]:
+    """Values of the sections by path: "model/depth"."""
+    return flatten({name: section.to_dict() for name, section in config.items() if isinstance(section, ConfigDict)})

@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 
 from cmav.config import get_default
 from cmav.errors import UserError
+from cmav.tasks import TASKS, list_sections
 from cmav.training.phases import list_phases
 
 NAME = "config.json"
@@ -27,13 +28,12 @@ _BESIDE = ("version", "changes")
 
 # What may differ when a run goes on. These say what is done from here on, how it is computed, or what is looked at:
 # neither what the weights so far mean, nor which examples they have seen. The optimizer and the loss are among them,
-# because after a loss that was not finite one goes on with a smaller learning rate. All else is refused, and of the
-# phases what lies before the checkpoint.
+# because after a loss that was not finite one goes on with a smaller learning rate. All else is refused but what the
+# task says of its own section, and of the phases what lies before the checkpoint.
 _MAY_CHANGE = (
     *("log_every", "checkpoint", "evals", "init", "loss", "optim"),
     *("data.dir", "data.eval_split", "data.max_bad_fraction", "data.num_threads", "data.prefetch_batches"),
-    *("cmac.video_consistency", "cmac.audio_consistency", "cmac.within_weight"),
-    *("model.remat", "model.conv_lowering", "action.eval_clips", "action.eval_crops"),
+    *("model.remat", "model.conv_lowering"),
 )
 _MAY_NOT = ("optim.name",)
 
@@ -189,6 +189,7 @@ def _load(path: epath.Path) -> dict[str, Any] | None:
             )
         for upgrade in UPGRADES[version:]:
             content = upgrade(content)
+        content = {**_sections_that_came_later(content), **content}
         _check_form(content)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
@@ -196,6 +197,12 @@ def _load(path: epath.Path) -> dict[str, Any] | None:
             "what the weights in its folder mean is taken from the config that is given."
         ) from error
     return {**content, "version": VERSION}
+
+
+def _sections_that_came_later(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults of other tasks' own sections, which mean nothing to this run: a task may be newer than it."""
+    default, own = json.loads(get_default().to_json_best_effort()), _own_section(content["task"])
+    return {one.name: default[one.name] for one in list_sections() if one.name in default and one.name != own}
 
 
 def _check_form(content: Mapping[str, Any]) -> None:
@@ -206,8 +213,9 @@ def _check_form(content: Mapping[str, Any]) -> None:
     """
     if not isinstance(content["task"], str):
         raise TypeError(f"the task is {content['task']!r}")
-    default = get_default()
-    for section in ("data", "model", "action", "loss", "cmac"):
+    default = get_default(content["task"]) if content["task"] in TASKS else get_default()
+    own = _own_section(content["task"])
+    for section in ("data", "model", "loss", *([own] if own else [])):
         if missing := [key for key in default[section] if key not in content[section]]:
             raise ValueError(f"{section} has no {', '.join(missing)}")
     try:
@@ -245,10 +253,19 @@ def _differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]
     return [key for key in keys if before.get(key, nothing) != after.get(key, nothing)]
 
 
+def _own_section(task: str) -> str:
+    """The name of a task's own section; empty: it has none, or is not known here."""
+    section = TASKS[task].section if task in TASKS else None
+    return section.name if section else ""
+
+
 def _may_change(key: str, task: str) -> bool:
-    of_another = any(key.startswith(f"{section}.") for section in ("action", "cmac") if section != task)
-    if key.startswith("phases[") or of_another:
+    if key.startswith("phases["):
         return True
+    of_tasks = {one.name: one for one in list_sections()}
+    section, _, rest = key.partition(".")
+    if section in of_tasks:
+        return section != _own_section(task) or rest in of_tasks[section].may_change
     return key not in _MAY_NOT and any(key == name or key.startswith(f"{name}.") for name in _MAY_CHANGE)
 
 
