@@ -218,7 +218,7 @@ def _localization(methods: tuple[str, ...]) -> ConfigDict:
     config.type = "localization"
     config.every = 10_000  # steps; the last step always
     config.batch_size = 4  # clips; rounded up to what divides over the devices
-    config.methods = methods  # of cmav.localization.methods
+    config.methods = methods  # names that the network has (cmav.localization.methods)
     config.stride = 0  # pixels between a map's places, for finer maps; 0: the network's own
     config.pictures = 4  # clips to draw for TensorBoard
     config.boxes = ""  # vggss.json, or a folder of XML, of the split's videos. "": only pictures

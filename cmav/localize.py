@@ -54,7 +54,6 @@ from absl import flags, logging
 
 from cmav import cli
 from cmav.errors import UserError, within
-from cmav.localization.methods import METHODS, choose
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +88,7 @@ def localize(
       videos: files, and folders that are walked to their depth.
       checkpoint: as `cmav.training.frozen.load` takes it.
       out: folder for the files; local. Those of the same names are replaced.
-      method: one that the network has, of `cmav.localization.methods`; None: the first that it has.
+      method: one that the network has (`cmav.localization.methods`); None: the first that it has.
       boxes: where the sound really is, as `cmav.own_videos.known_boxes.read` reads it; drawn over the videos that are
         in it by their names. Those of a synthetic world move, others are drawn around the video's middle.
       batch_size: windows that the network sees at a time.
@@ -102,6 +101,7 @@ def localize(
       UserError: where videos, checkpoint or boxes are not there, or the network is not one for the method, or storage
         does not answer.
     """
+    from cmav.localization.methods import choose, list_methods
     from cmav.media.streams import RejectedError
     from cmav.own_videos import known_boxes, localized_video
     from cmav.own_videos.sound_maps import Localizer
@@ -115,7 +115,7 @@ def localize(
         logging.warning("--boxes=%s has none of these videos (such as %r)", boxes, next(iter(names.values())))
     network = frozen.load(checkpoint)
     with within(f"--checkpoint={checkpoint}"):
-        method = choose(method, network.task.map_methods())
+        method = choose(method, list_methods(network.task))
     if doubt := network.task.doubt((method,)):
         logging.warning("--checkpoint=%s: %s.", checkpoint, doubt)
     size = size or round(network.task.data_config.crop_size * 256 / 224)
@@ -171,7 +171,7 @@ def _names(videos: Sequence[str]) -> dict[str, str]:
 def _define_flags() -> None:
     flags.DEFINE_string("checkpoint", None, "Folder of a run, one of its folders checkpoints/<step>, or newest.")
     flags.DEFINE_string("out", None, "Folder for the overlays, the contact sheets and the maps.")
-    flags.DEFINE_enum("method", None, METHODS, "What the map is. Default: the first that the network has (above).")
+    flags.DEFINE_string("method", None, "What the map is. Default: the first that the network has (above).")
     flags.DEFINE_string(
         "boxes",
         None,

@@ -30,8 +30,12 @@ from etils import epath
 from cmav import cli
 from cmav.config import trained_by
 from cmav.errors import UserError
+from cmav.localization.methods import list_methods
 from cmav.reporting import frequencies, localization, overlays, page, training
 from cmav.reporting.media import BUDGET, Media
+from cmav.tasks import Task, class_of
+from cmav.tasks.base import Bands
+from cmav.training import run_config
 
 _INTRODUCTION = (
     "cmav trains networks on videos, by their sound and their pictures together. This page gathers what one run left: "
@@ -52,11 +56,13 @@ def write(workdir: str, *, budget: int = BUDGET) -> epath.Path:
     """
     folder = epath.Path(workdir)
     media = Media(folder, budget)
+    task = _trained_task(folder)
+    methods = list_methods(task) if task else {}
     sections = [
         *training.sections(folder, media),
-        *overlays.sections(folder, media),
-        *localization.sections(folder, media),
-        *frequencies.sections(folder, media),
+        *overlays.sections(folder, media, methods),
+        *localization.sections(folder, media, methods),
+        *frequencies.sections(folder, media, task.audio_attention_meanings if task and Bands in task.abilities else {}),
     ]
     if not sections:
         raise UserError(
@@ -73,6 +79,15 @@ def write(workdir: str, *, budget: int = BUDGET) -> epath.Path:
     path = folder / "report.html"
     path.write_text(page.render(f"What the run “{name}” learned", introduction, sections, _footer(folder, name)))
     return path
+
+
+def _trained_task(folder: epath.Path) -> Task | None:
+    """The task of a run, which knows what its network's maps and attentions show; None where there is no run."""
+    config = run_config.read(folder)
+    if config is None:
+        return None
+    task = class_of(config.task)
+    return task.from_config(task.as_frozen(config), config.phases[-1])
 
 
 def _footer(folder: epath.Path, name: str) -> str:

@@ -13,6 +13,7 @@ from cmav import evaluate
 from cmav.errors import UserError
 from cmav.evals import evaluators
 from cmav.tasks import make_task
+from cmav.tasks.base import Classes
 from cmav.training import splits, summary, train
 from tests import fake_clips, tiny_config
 
@@ -129,7 +130,7 @@ def test_a_split_without_a_run_is_named_before_anything_is_evaluated(data_dir, w
 class FeatureSum:
     """Stands for an evaluator that looks at features: tells which backbone it was given, and of which step."""
 
-    needs, needs_head, settings = "classes", False, ()
+    needs, needs_head, settings = Classes, False, ()
 
     def __init__(self, config, data, task, mesh, split):
         pass

@@ -213,7 +213,9 @@ def test_among_few_clips_guessing_finds_all(tmp_path):
 
 
 def test_attention_over_frequencies(tmp_path):
+    config = {"version": run_config.VERSION, **json.loads(cmav_config.get_default("cmac").to_json())}
     files = {"frequencies_validation.json": FREQUENCIES, "frequencies_validation.png": PNG + b"bands"}
+    files["config.json"] = config
     page = page_of(tmp_path, files)
     assert page.rows() == {
         "attention": ["AUC ↑", "told apart ↑"],
@@ -429,5 +431,5 @@ def test_how_to_make_it_again(tmp_path):
 
 
 def test_names_of_methods_are_explained_where_they_are_used(tmp_path):
-    text = page_of(tmp_path, {"localized/dog.similarity.mp4": MP4}).text
+    text = page_of(tmp_path, {"localized/dog.similarity.mp4": MP4, "config.json": CONFIG}).text
     assert "how alike the network finds" in text and "attention heads" not in text and "from blue" in text

@@ -28,6 +28,7 @@ from cmav.data.pipeline import make_loader
 from cmav.evals import figures
 from cmav.evals.collect import collect
 from cmav.evals.intervals import wilson_interval
+from cmav.tasks.base import Classes
 
 TOP_K = 5
 
@@ -79,16 +80,16 @@ class ActionEvaluator:
     of which a view cannot be read is not judged at all. Where fewer are judged than there should be, it is logged.
     """
 
-    needs, needs_head = "classes", True
+    needs, needs_head = Classes, True
     settings = ("every", "batch_size")
 
-    def __init__(self, config: ConfigDict, data: ConfigDict, task: Any, mesh: Mesh, split: str):
+    def __init__(self, config: ConfigDict, data: ConfigDict, task: Classes, mesh: Mesh, split: str):
         distributed.local_rows(config.batch_size, mesh)
         self._config, self._mesh, self._split, self._num_views = config, mesh, split, task.num_views
         self._index = SplitIndex.load(data.dir, split)
         self._loader = make_loader(self._index, task, data, train=False)
         self._answer = jax.jit(functools.partial(_answer, task=task), out_shardings=distributed.replicated(mesh))
-        self._names = _class_names(data.dir, task.action_config.num_classes)
+        self._names = _class_names(data.dir, task.num_classes)
         self._result: ActionResult | None = None
 
     def answer(self, state: Any) -> ActionResult:
@@ -168,9 +169,9 @@ class ActionEvaluator:
         )
 
 
-def panels(task: Any) -> tuple[figures.Panel, ...]:
+def panels(task: Classes) -> tuple[figures.Panel, ...]:
     """What to draw of a run."""
-    num_classes = task.action_config.num_classes
+    num_classes = task.num_classes
     return (
         figures.Panel("Cross-entropy of a clip", train="loss", held_out="clip_loss", chance=math.log(num_classes)),
         figures.Panel(
@@ -183,7 +184,7 @@ def panels(task: Any) -> tuple[figures.Panel, ...]:
     )
 
 
-def _answer(variables: Any, batch: dict[str, jax.Array], *, task: Any) -> dict[str, jax.Array]:
+def _answer(variables: Any, batch: dict[str, jax.Array], *, task: Classes) -> dict[str, jax.Array]:
     outputs, _ = task.apply(variables, batch, train=False)
     return {
         "probabilities": jax.nn.softmax(outputs["logits"]),

@@ -5,6 +5,7 @@ batch is padded and carries `mask`; padding never changes a metric.
 """
 
 import dataclasses
+import inspect
 from collections.abc import Iterator
 from typing import Any, ClassVar, Protocol
 
@@ -21,13 +22,13 @@ from cmav.evals.localization_evaluator import LocalizationEvaluator
 from cmav.evals.pretext import PretextEvaluator
 from cmav.evals.probe import ProbeEvaluator
 from cmav.evals.retrieval import RetrievalEvaluator
-from cmav.tasks import ABILITIES, Task
+from cmav.tasks import Task
 
 
 class Evaluator(Protocol):
     """Made of (settings, config.data, task, mesh, split), and checked then."""
 
-    needs: ClassVar[str]  # what it asks of a task: a name in `cmav.tasks.ABILITIES`
+    needs: ClassVar[type]  # what it asks of a task: an ability of `cmav.tasks.base`
     settings: ClassVar[tuple[str, ...]]  # that it must have, beside its type
     needs_head: ClassVar[bool]  # false: it looks at features alone, and can judge a network whose head is fresh
 
@@ -75,10 +76,14 @@ def _check(settings: ConfigDict, name: str, task: Task) -> None:
     evaluator = EVALUATORS[kind]
     if evaluator.needs not in task.abilities:
         fitting = [other for other in EVALUATORS if EVALUATORS[other].needs in task.abilities]
+        what = inspect.getdoc(evaluator.needs).partition(".")[0]
+        what = what[0].lower() + what[1:]
         raise UserError(
-            f"type {kind!r} needs {ABILITIES[evaluator.needs]}. The task {name!r}, as it is set, has none; of it, "
-            f"choose {', '.join(fitting)}."
+            f"type {kind!r} needs {what}. The task {name!r}, as it is set, has not that: choose one of "
+            f"{', '.join(fitting)}."
         )
+    if not isinstance(task, evaluator.needs):
+        raise TypeError(f"{type(task).__name__} states the ability {evaluator.needs.__name__}, but has not all of it.")
     needed = evaluator.settings
     if missing := [key for key in needed if key not in settings]:
         raise UserError(f"type {kind!r} needs the settings {', '.join(needed)}; there is no {', '.join(missing)}.")

@@ -34,6 +34,7 @@ from cmav.evals.localization_pictures import short_name
 from cmav.localization.scenes import Scene, Sound, read_scenes
 from cmav.models import encoders
 from cmav.models.precision import float32_einsum
+from cmav.tasks.base import Bands
 
 ENERGY = "energy"  # of the sound, beside the attentions
 SOUND = "sound"  # its log-mel spectrogram, in pictures
@@ -80,10 +81,10 @@ class FrequencyEvaluator:
     Clips and scenes belong together by the name of the video.
     """
 
-    needs, needs_head = "bands", True
+    needs, needs_head = Bands, True
     settings = ("every", "batch_size", "pictures", "scenes")
 
-    def __init__(self, config: ConfigDict, data: ConfigDict, task: Any, mesh: Mesh, split: str):
+    def __init__(self, config: ConfigDict, data: ConfigDict, task: Bands, mesh: Mesh, split: str):
         distributed.local_rows(config.batch_size, mesh)
         self._config, self._data, self._task, self._mesh, self._split = config, data, task, mesh, split
         self._index = SplitIndex.load(data.dir, split)
@@ -276,19 +277,19 @@ def _edges(bands_F: np.ndarray) -> np.ndarray:
     return np.concatenate([[min(0.0, bands_F[0])], (bands_F[:-1] + bands_F[1:]) / 2, [last]])
 
 
-def _attentions(variables: Any, batch: Mapping[str, jax.Array], task: Any) -> dict[str, jax.Array]:
+def _attentions(variables: Any, batch: Mapping[str, jax.Array], task: Bands) -> dict[str, jax.Array]:
     """Distributions over frequencies, [B, times, bands] by attention."""
     outputs, _ = task.apply(variables, batch, train=False)
     return {name: jax.nn.softmax(logits) for name, logits in task.audio_attentions(outputs).items()}
 
 
-def _look(variables: Any, batch: Mapping[str, jax.Array], *, task: Any, encoder: Any) -> dict[str, jax.Array]:
+def _look(variables: Any, batch: Mapping[str, jax.Array], *, task: Bands, encoder: Any) -> dict[str, jax.Array]:
     """The spectrogram [B, frames, mels], and the attentions."""
     sound = encoder.spectrogram(batch["audio"], task.clip.sample_rate)
     return {SOUND: sound, **_attentions(variables, batch, task), "mask": batch["mask"]}
 
 
-def _answer(variables: Any, batch: Mapping[str, jax.Array], *, task: Any, encoder: Any) -> dict[str, jax.Array]:
+def _answer(variables: Any, batch: Mapping[str, jax.Array], *, task: Bands, encoder: Any) -> dict[str, jax.Array]:
     """What each band gets in a clip, [B, bands], by attention and of the energy."""
     clip, rate = task.clip, task.clip.sample_rate
     sound_BxKxM = encoder.spectrogram(batch["audio"], rate)

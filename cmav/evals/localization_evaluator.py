@@ -35,6 +35,7 @@ from cmav.localization.listening import HEADS, Listening, find_maps
 from cmav.localization.scenes import read_scenes
 from cmav.models import maps
 from cmav.models.precision import float32_einsum
+from cmav.tasks.base import Maps
 
 # Of each method, for TensorBoard; the report has all.
 _SCALARS = ("pixel_ap", "ciou50", "auc", "source_recall", "distractor_recall", "told_from_silent", "false_alarm_rate")
@@ -46,7 +47,7 @@ class Judgement:
 
     Attributes:
       scores: by method.
-      heads: how the heads of "attention" share the sources of a clip: a dict for each number of sources from two on
+      heads: how the attention heads share the sources of a clip: a dict for each number of sources from two on
         (`localization.count_sources`). Empty where there is no such method, or no such clip.
       clips_without: number of the clips in which nothing that is seen sounds.
     """
@@ -65,10 +66,10 @@ class LocalizationEvaluator:
     and of those who never listen.
     """
 
-    needs, needs_head = "maps", True
+    needs, needs_head = Maps, True
     settings = ("every", "batch_size", "methods", "stride", "pictures", "boxes", "scenes")
 
-    def __init__(self, config: ConfigDict, data: ConfigDict, task: Any, mesh: Mesh, split: str):
+    def __init__(self, config: ConfigDict, data: ConfigDict, task: Maps, mesh: Mesh, split: str):
         methods.check(config.methods, task.map_methods())
         self._config, self._data, self._mesh, self._split = config, data, mesh, split
         self._doubt = task.doubt(tuple(config.methods))
@@ -194,9 +195,10 @@ class LocalizationEvaluator:
             alarms = false_alarms(peaks[seen], peaks[unseen]) if len(unseen) else None
             scores[method] = dataclasses.replace(localization.score(enlarged, truths), false_alarms=alarms)
         heads = []
-        if HEADS in found:
+        known = self._listening.task.map_methods()
+        for method in [one for one in self._config.methods if known[one].by_heads]:
             by_head = (map(self._enlarge, found[HEADS][row]) for row in seen)
-            heads = localization.count_sources(scores["attention"], by_head, truths)
+            heads = localization.count_sources(scores[method], by_head, truths)
         return Judgement(scores, heads, len(unseen))
 
     def _enlarge(self, map_HxW: np.ndarray) -> np.ndarray:

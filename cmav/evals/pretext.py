@@ -24,6 +24,7 @@ from cmav.data.pipeline import make_loader
 from cmav.evals import figures
 from cmav.evals.collect import collect
 from cmav.evals.intervals import wilson_interval
+from cmav.tasks.base import Pairs
 from cmav.tasks.losses import is_correct
 
 
@@ -48,10 +49,10 @@ class PretextEvaluator:
     the loss. The interval counts clips, not decisions: those about one clip are not independent.
     """
 
-    needs, needs_head = "pairs", True
+    needs, needs_head = Pairs, True
     settings = ("every", "batch_size", "pairs_per_clip", "seed")
 
-    def __init__(self, config: ConfigDict, data: ConfigDict, task: Any, mesh: Mesh, split: str):
+    def __init__(self, config: ConfigDict, data: ConfigDict, task: Pairs, mesh: Mesh, split: str):
         distributed.local_rows(config.batch_size, mesh)
         self._config, self._mesh, self._split = config, mesh, split
         self._index = SplitIndex.load(data.dir, split)
@@ -111,7 +112,7 @@ class PretextEvaluator:
         return [table, picture]
 
 
-def panels(task: Any) -> tuple[figures.Panel, ...]:
+def panels(task: Pairs) -> tuple[figures.Panel, ...]:
     """What to draw of a run."""
     del task  # A pair is aligned or shifted, whatever the task's settings.
     return (
@@ -126,7 +127,7 @@ def panels(task: Any) -> tuple[figures.Panel, ...]:
     )
 
 
-def _answer(variables: Any, batch: dict[str, jax.Array], *, task: Any) -> dict[str, jax.Array]:
+def _answer(variables: Any, batch: dict[str, jax.Array], *, task: Pairs) -> dict[str, jax.Array]:
     outputs, _ = task.apply(variables, batch, train=False)
     return {
         "correct": is_correct(outputs["logits"], batch["labels"]),

@@ -27,6 +27,7 @@ from cmav.evals.collect import collect
 from cmav.evals.intervals import wilson_interval
 from cmav.evals.svm import Features, LinearProbe, check_classes
 from cmav.tasks import features
+from cmav.tasks.base import Classes
 
 TOP_K = 5
 
@@ -44,10 +45,10 @@ class ProbeEvaluator:
         or the training videos are of a single class.
     """
 
-    needs, needs_head = "classes", False
+    needs, needs_head = Classes, False
     settings = ("every", "batch_size", "layers", "cs", "folds")
 
-    def __init__(self, config: ConfigDict, data: ConfigDict, task: Any, mesh: Mesh, split: str):
+    def __init__(self, config: ConfigDict, data: ConfigDict, task: Classes, mesh: Mesh, split: str):
         distributed.local_rows(config.batch_size, mesh)
         if not config.cs or min(config.cs) <= 0:
             raise UserError(f"cs={config.cs!r} must be at least one value of the SVM's C, each greater than 0.")
@@ -126,7 +127,7 @@ class ProbeEvaluator:
         index = self._loaders[split].index
         self._warn_of_missing(index, len(test))
         probe = LinearProbe.fit(train, self._config.cs)
-        scores_NxC = probe.scores(test.values_NxVxF, self._task.action_config.num_classes)
+        scores_NxC = probe.scores(test.values_NxVxF, self._task.num_classes)
         best_NxK = np.argsort(-scores_NxC, axis=1, kind="stable")[:, :TOP_K]
         right_NxK = best_NxK == test.labels_N[:, None]
         top1 = float(right_NxK[:, 0].mean())
@@ -160,7 +161,7 @@ class ProbeEvaluator:
             raise UserError(
                 f"folds={self._folds} of the probe in config.evals: at least two, or () for one training split."
             )
-        if self._task.action_config.videos_per_class:
+        if self._task.videos_per_class:
             raise UserError("config.action.videos_per_class draws from one training split: not together with folds.")
 
     def _warn_of_missing(self, index: SplitIndex, judged: int) -> None:
@@ -186,6 +187,8 @@ def _check_disjoint(train: Loader, test: Loader) -> None:
         )
 
 
-def _answer(variables: Any, batch: dict[str, jax.Array], *, task: Any, layers: tuple[str, ...]) -> dict[str, jax.Array]:
+def _answer(
+    variables: Any, batch: dict[str, jax.Array], *, task: Classes, layers: tuple[str, ...]
+) -> dict[str, jax.Array]:
     outputs, _ = task.apply(variables, batch, train=False)
     return {"features": features.pooled(outputs, layers), "label": batch["label"], "mask": batch["mask"]}

@@ -22,6 +22,7 @@ from cmav.data.pipeline import Loader
 from cmav.evals import figures
 from cmav.evals.collect import collect, evenly_spaced
 from cmav.evals.intervals import wilson_interval
+from cmav.tasks.base import Embeddings
 
 KS = (1, 5, 10)
 _ROWS_AT_A_TIME = 1024  # of similarities
@@ -35,10 +36,10 @@ class RetrievalEvaluator:
     `config` has `clips`, how many to retrieve among, evenly spaced in the split (0: all), and `batch_size`.
     """
 
-    needs, needs_head = "embeddings", True
+    needs, needs_head = Embeddings, True
     settings = ("every", "batch_size", "clips")
 
-    def __init__(self, config: ConfigDict, data: ConfigDict, task: Any, mesh: Mesh, split: str):
+    def __init__(self, config: ConfigDict, data: ConfigDict, task: Embeddings, mesh: Mesh, split: str):
         distributed.local_rows(config.batch_size, mesh)
         self._config, self._mesh, self._split = config, mesh, split
         index = SplitIndex.load(data.dir, split)
@@ -101,7 +102,7 @@ def rank_of_partner(queries_NxE: np.ndarray, gallery_NxE: np.ndarray) -> np.ndar
     return np.concatenate(ranks)
 
 
-def panels(task: Any) -> tuple[figures.Panel, ...]:
+def panels(task: Embeddings) -> tuple[figures.Panel, ...]:
     """What to draw of a run. In training it is retrieval among a batch, held out among more clips: so is chance."""
     del task
     limits = (0, 1.01)
@@ -112,7 +113,7 @@ def panels(task: Any) -> tuple[figures.Panel, ...]:
     )
 
 
-def _answer(variables: Any, batch: Mapping[str, jax.Array], *, task: Any) -> dict[str, jax.Array]:
+def _answer(variables: Any, batch: Mapping[str, jax.Array], *, task: Embeddings) -> dict[str, jax.Array]:
     outputs, _ = task.apply(variables, batch, train=False)
     video, audio = task.embeddings(outputs)
     return {"video": video, "audio": audio, "mask": batch["mask"]}

@@ -11,7 +11,7 @@ import numpy as np
 from cmav.data.clip_shape import ClipShape
 from cmav.models import encoders, maps
 from cmav.models.encoders import VideoEncoder
-from cmav.tasks import Task
+from cmav.tasks.base import Maps
 
 HEADS = "heads"  # of the method "attention", beside the combination that stands under the method's name
 
@@ -23,10 +23,10 @@ class Listening:
     A record that is shorter than a clip is looped. Make it with `of`.
     """
 
-    task: Task  # of whole pictures
+    task: Maps  # of whole pictures
 
     @classmethod
-    def of(cls, task: Task, *, size: int, stride: int | None = None) -> "Listening":
+    def of(cls, task: Maps, *, size: int, stride: int | None = None) -> "Listening":
         """Of the network of a task.
 
         Args:

@@ -114,7 +114,8 @@ class AvsNet(nn.Module):
     @nn.nowrap
     def map_methods(self) -> dict[str, MapMethod]:
         """How it says where the sound is; see `cmav.models.maps`."""
-        return {"cam": MapMethod(cam), **maps.of_backbone(self.config)}
+        meaning = "what each place in the picture adds to the network's answer “in sync”."
+        return {"cam": MapMethod(meaning, cam), **maps.of_backbone(self.config)}
 
     def logits_from_map(
         self,

@@ -172,7 +172,13 @@ class CmacNet(nn.Module):
     @nn.nowrap
     def map_methods(self) -> dict[str, MapMethod]:
         """How it says where the sound is: by the attention that is guided by it, or by its own."""
-        return {name: MapMethod(functools.partial(_attention_map, name)) for name in ("guided", "pure")}
+        meanings = {
+            "guided": "how much of its attention the picture gives each place, guided by what is heard: the cosine of "
+            "the place's embedding with the sound's.",
+            "pure": "how much of its attention the picture gives each place by itself, having learned where the sound "
+            "would guide it.",
+        }
+        return {name: MapMethod(said, functools.partial(_attention_map, name)) for name, said in meanings.items()}
 
 
 def _attention_map(name: str, net: CmacNet, variables: Mapping[str, Any], outputs: Mapping[str, Any]) -> jax.Array:

@@ -143,24 +143,39 @@ class MapMethod:
     """One way in which a network says where the sound is.
 
     Attributes:
+      meaning: what a map shows, for people: a sentence, or two.
       find: (network, variables, outputs) -> float32 [B, K, T', H', W']; with `by_heads` [B, K, heads, T', H', W'].
       by_heads: whether each head has a map of its own; `combine_heads` makes one of them.
       needs_alignment: whether it only means something of a network that was trained with the temporal alignment loss.
     """
 
+    meaning: str
     find: Callable[[Any, Mapping[str, Any], Mapping[str, Any]], jax.Array]
     by_heads: bool = False
     needs_alignment: bool = False
 
 
+ATTENTION = MapMethod(
+    "how much each place draws the attention of the sound to its moment. The network has several attention heads, each "
+    "with a map of its own; this is their combination.",
+    attention,
+    by_heads=True,
+)
+SIMILARITY = MapMethod(
+    "how alike the network finds what is at a place and what is heard at the time.", similarity, needs_alignment=True
+)
+ALIGNMENT = MapMethod(
+    "how much each place speaks for the sound of its own moment, and against those of the clip's other moments. What "
+    "stays as it is while the sound changes speaks for nothing.",
+    alignment,
+    needs_alignment=True,
+)
+
+
 def of_backbone(config: FrozenConfigDict) -> dict[str, MapMethod]:
     """The methods that ask a backbone of these settings alone."""
-    guided = {"attention": MapMethod(attention, by_heads=True)} if has_guided_attention(config) else {}
-    compared = {
-        "similarity": MapMethod(similarity, needs_alignment=True),
-        "alignment": MapMethod(alignment, needs_alignment=True),
-    }
-    return {**guided, **compared}
+    guided = {"attention": ATTENTION} if has_guided_attention(config) else {}
+    return {**guided, "similarity": SIMILARITY, "alignment": ALIGNMENT}
 
 
 def has_guided_attention(config: FrozenConfigDict) -> bool:

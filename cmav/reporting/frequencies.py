@@ -7,12 +7,13 @@ from typing import Any
 
 from etils import epath
 
-from cmav.localization.methods import ATTENTIONS
 from cmav.reporting.files import how_often, interval, percent, read
 from cmav.reporting.media import Media
 from cmav.reporting.page import Section, legend, table
 
-_ENERGY = "energy"  # no attention, but what these are compared with
+# No attention, but what these are compared with.
+_ENERGY = "energy"
+_ENERGY_MEANING = "how loud the sound is at each frequency: what one hears without looking."
 
 _INTRODUCTION = (
     "<p>As the pictures have places, the sound has frequencies, and at each moment the network spreads its attention "
@@ -71,8 +72,11 @@ class Results:
         return max(attentions, key=lambda item: item[1].auc, default=None)
 
 
-def sections(folder: epath.Path, media: Media) -> list[Section]:
-    """A section for each split on which a run's attention over frequencies was judged or drawn."""
+def sections(folder: epath.Path, media: Media, meanings: Mapping[str, str]) -> list[Section]:
+    """A section for each split on which a run's attention over frequencies was judged or drawn.
+
+    `meanings` are of the attentions that are known of the run's network.
+    """
     made = []
     for stem in sorted({path.stem for path in folder.glob("frequencies_*.*")}):
         blocks = [_INTRODUCTION]
@@ -80,14 +84,14 @@ def sections(folder: epath.Path, media: Media) -> list[Section]:
         if picture.exists():
             blocks.append(f"<figure>{media.image(picture, _SHOWN)}<figcaption>{_SHOWN}</figcaption></figure>")
         if numbers.exists():
-            blocks += _numbers(read(numbers, Results.parse))
+            blocks += _numbers(read(numbers, Results.parse), meanings)
         if len(blocks) > 1:
             split = stem.removeprefix("frequencies_")
             made.append(Section(f"At which frequencies the sound is: clips of the split “{split}”", "\n".join(blocks)))
     return made
 
 
-def _numbers(results: Results) -> list[str]:
+def _numbers(results: Results, meanings: Mapping[str, str]) -> list[str]:
     rows = []
     for name, row in results.rows.items():
         told = "–"
@@ -105,7 +109,7 @@ def _numbers(results: Results) -> list[str]:
             rows,
             "Percent, and below it the 95% interval. ↑ more is better.",
         ),
-        legend([*_COLUMNS, *results.rows], _COLUMNS | ATTENTIONS),
+        legend([*_COLUMNS, *results.rows], {**_COLUMNS, **meanings, _ENERGY: _ENERGY_MEANING}),
     ]
 
 

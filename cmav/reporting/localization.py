@@ -1,12 +1,12 @@
 """The table of localization: a network's maps against the truth, beside those of who never listens, and a legend."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from etils import epath
 
-from cmav.localization.methods import METHODS
+from cmav.models.maps import MapMethod
 from cmav.reporting.files import interval, percent, read
 from cmav.reporting.localization_results import KINDS, Heads, Results, Row
 from cmav.reporting.media import Media
@@ -114,8 +114,11 @@ _WITHOUT_LISTENING = (
 )
 
 
-def sections(folder: epath.Path, media: Media) -> list[Section]:
-    """A section for each split on which a run's maps were judged or drawn."""
+def sections(folder: epath.Path, media: Media, methods: Mapping[str, MapMethod]) -> list[Section]:
+    """A section for each split on which a run's maps were judged or drawn.
+
+    `methods` are those that are known of the run's network.
+    """
     made = []
     for stem in sorted({path.stem for path in folder.glob("localization_*.*")}):
         split, blocks = stem.removeprefix("localization_"), [_INTRODUCTION]
@@ -125,19 +128,19 @@ def sections(folder: epath.Path, media: Media) -> list[Section]:
         if table.exists():
             results = read(table, Results.parse)
             split = results.split
-            blocks.append(_numbers(results))
+            blocks.append(_numbers(results, methods))
         if len(blocks) > 1:
             made.append(Section(f"Where the sound is: clips of the split “{split}”", "\n".join(blocks)))
     return made
 
 
-def _numbers(results: Results) -> str:
+def _numbers(results: Results, methods: Mapping[str, MapMethod]) -> str:
     blocks = [
         f"<p>The maps were compared with the truth in {results.clips} clips in which something that is seen sounds"
         f"{_without(results)}.</p>",
         _verdict(results),
         _table(results),
-        _legend(results),
+        _legend(results, methods),
     ]
     if results.doubt:
         blocks.insert(1, f"<p><strong>{escape(results.doubt)}.</strong></p>")
@@ -209,7 +212,7 @@ def _cell(row: Row, column: Column, is_best: bool) -> str:
     return f"<td>{text}<small>{interval(*ends)}</small></td>" if ends else f"<td>{text}</td>"
 
 
-def _legend(results: Results) -> str:
+def _legend(results: Results, methods: Mapping[str, MapMethod]) -> str:
     terms = [
         f"<dt>{column.title}</dt><dd>{column.meaning}</dd>"
         for column in COLUMNS
@@ -227,7 +230,7 @@ def _legend(results: Results) -> str:
             *terms,
             "</dl>",
             "<h3>What the rows are</h3>",
-            legend((row.name for row in results.rows), METHODS),
+            legend((row.name for row in results.rows), {name: method.meaning for name, method in methods.items()}),
             _WITHOUT_LISTENING,
         ]
     )

@@ -1,11 +1,11 @@
 """Videos with the map of their sound over them: what `python -m cmav.localize` wrote into a run's `localized/`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from html import escape
 
 from etils import epath
 
-from cmav.localization.methods import METHODS
+from cmav.models.maps import MapMethod
 from cmav.reporting.media import Media
 from cmav.reporting.page import Section, legend
 
@@ -19,14 +19,17 @@ _HOW_TO_READ = (
 )
 _HEAT = "<p>Colours run from blue, a little, to red, most.</p>"
 _HEADS = (
-    "<p>With <em>attention</em> the colour of the video says which head looks there (below the sheet), and the "
+    "<p>With <em>{}</em> the colour of the video says which head looks there (below the sheet), and the "
     "strength of the tint how much the heads do together. The sheet's last row shows that alone, from blue, a little, "
     "to red, most.</p>"
 )
 
 
-def sections(folder: epath.Path, media: Media) -> list[Section]:
-    """One section with all overlays and contact sheets, by video; none where there are none."""
+def sections(folder: epath.Path, media: Media, methods: Mapping[str, MapMethod]) -> list[Section]:
+    """One section with all overlays and contact sheets, by video; none where there are none.
+
+    `methods` are those that are known of the run's network.
+    """
     localized = folder / "localized"
     if not localized.is_dir():
         return []
@@ -35,11 +38,11 @@ def sections(folder: epath.Path, media: Media) -> list[Section]:
     if not shown:
         return []
     blocks = [_HOW_TO_READ]
-    if shown - {"attention"}:
+    by_heads = sorted(name for name in shown if name in methods and methods[name].by_heads)
+    if shown - set(by_heads):
         blocks.append(_HEAT)
-    if "attention" in shown:
-        blocks.append(_HEADS)
-    blocks.append(legend(shown, METHODS))
+    blocks += [_HEADS.format(escape(name)) for name in by_heads]
+    blocks.append(legend(shown, {name: method.meaning for name, method in methods.items()}))
     for name in sorted({_name(path) for path in paths}):
         blocks.append(_one(name, [path for path in paths if _name(path) == name], media))
     return [Section("Where the sound is: videos to look at", "\n".join(blocks))]

@@ -25,12 +25,12 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from cmav.errors import UserError
 from cmav.models.action_net import ActionNet, streams_of
-from cmav.tasks.base import ClipTask, Section
+from cmav.tasks.base import Classes, ClipTask, Maps, Section
 
 
 @dataclasses.dataclass(frozen=True)
 class Action(ClipTask):
-    """The task for one phase of training. See `cmav.tasks.Task` for what each method promises."""
+    """The task for one phase of training. See `cmav.tasks.base` for what each method promises."""
 
     section = Section(
         "action",
@@ -62,8 +62,8 @@ class Action(ClipTask):
         return config
 
     @property
-    def abilities(self) -> frozenset[str]:
-        return frozenset({"classes", "maps"} if len(self.streams) > 1 else {"classes"})
+    def abilities(self) -> frozenset[type]:
+        return frozenset({Classes, Maps} if len(self.streams) > 1 else {Classes})
 
     @property
     def mode(self) -> str:
@@ -71,8 +71,15 @@ class Action(ClipTask):
 
     @property
     def num_views(self) -> int:
-        """Examples that an evaluation makes of each video."""
         return self.action_config.eval_clips * self.action_config.eval_crops
+
+    @property
+    def num_classes(self) -> int:
+        return self.action_config.num_classes
+
+    @property
+    def videos_per_class(self) -> int:
+        return self.action_config.videos_per_class
 
     @property
     def streams(self) -> tuple[str, ...]:

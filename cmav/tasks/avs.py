@@ -20,17 +20,16 @@ import jax.numpy as jnp
 import optax
 
 from cmav.models.avs_net import AvsNet
-from cmav.tasks.base import ClipTask
+from cmav.tasks.base import ClipTask, Maps, Pairs
 from cmav.tasks.losses import alignment_loss, is_correct
-
-NUM_AUDIOS = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Avs(ClipTask):
-    """The task for one phase of training. See `cmav.tasks.Task` for what each method promises."""
+    """The task for one phase of training. See `cmav.tasks.base` for what each method promises."""
 
-    abilities = frozenset({"pairs", "maps"})
+    abilities = frozenset({Pairs, Maps})
+    num_audios = 2
     embeds_as = "action"
     maps_with = ("backbone", "head")
 
@@ -75,7 +74,7 @@ class Avs(ClipTask):
         size = self.data_config.crop_size
         return {
             "video": jax.ShapeDtypeStruct((batch_size, self.clip.num_frames, size, size, 3), jnp.uint8),
-            "audio": jax.ShapeDtypeStruct((batch_size, NUM_AUDIOS, self.clip.num_samples, 2), jnp.int16),
+            "audio": jax.ShapeDtypeStruct((batch_size, self.num_audios, self.clip.num_samples, 2), jnp.int16),
         }
 
     def inputs(self, batch):

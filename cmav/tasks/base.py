@@ -1,8 +1,16 @@
-"""What tasks have in common: settings, rates, how a network is run."""
+"""What a task is to those who train, evaluate and look at it, and what tasks have in common.
+
+A batch is a dict of arrays whose first axis is the clip. Every task has at least
+
+| key       | shape, dtype  | meaning                                                          |
+| --------- | ------------- | ---------------------------------------------------------------- |
+| `clip_id` | [B] bytes     | stays on the host; named when something goes wrong               |
+| `mask`    | [B] float32   | 1 for a clip, 0 for padding of an evaluation's last batch        |
+"""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -12,6 +20,125 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from cmav.data.clip_shape import ClipShape
 from cmav.models import encoders
 from cmav.models.maps import MapMethod
+
+Batch = Mapping[str, jax.Array]
+Metrics = dict[str, jax.Array]
+
+
+class Task(Protocol):
+    """One task's whole story, for one phase of training. Hashable; `ClipTask` has what most share."""
+
+    data_config: FrozenConfigDict
+    model_config: FrozenConfigDict
+    clip: ClipShape  # frames and samples of an example
+    abilities: frozenset[type]  # the protocols below that it has: what it can be asked beside training it
+    results: tuple[str, ...]  # keys of the outputs of which the loss is
+    mode: str  # which streams its network has, as in `config.action.mode`
+    embeds_with: tuple[str, ...]  # subtrees of parameters that make its network's features
+    embeds_as: str  # the task whose network makes features of a backbone that was trained by this one
+
+    def usable_records(self, index: Any, *, train: bool) -> Any:
+        """Numbers of the records of a `cmav.data.index.SplitIndex` that the task can use; also checks their rates."""
+
+    def make_example(self, record: Mapping[str, Any], seed: Any, view: Any, *, train: bool) -> dict[str, Any]:
+        """TensorFlow: chooses from a parsed record the clip, the audios and the labels.
+
+        `seed` is int32 [2], of what is random. `view`, int32 [], is which of an evaluation's examples of this record it
+        is to be; 0 in training.
+        """
+
+    def only_example(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """As `make_example`: the first view of an evaluation, which draws nothing at random."""
+
+    def batch_of(self, video: jax.Array, audio: jax.Array, has_audio: jax.Array) -> Batch:
+        """A batch of clips with their own sound: frames [B, T, H, W, 3], samples [B, S, 2], bool [B]; for `apply`."""
+
+    def batch_shapes(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+        """What the network sees of a batch."""
+
+    def init(self, key: jax.Array) -> dict[str, Any]:
+        """The network's fresh variables: `params`, and collections such as `batch_stats`."""
+
+    def apply(
+        self, variables: Mapping[str, Any], batch: Batch, *, train: bool, dropout_key: jax.Array | None = None
+    ) -> tuple[dict[str, jax.Array], dict[str, Any]]:
+        """Runs the network on a batch. Returns its outputs, and the collections that training changed."""
+
+    def loss(self, outputs: Mapping[str, jax.Array], batch: Batch) -> tuple[jax.Array, Metrics]:
+        """The scalar to minimise, and scalars to report."""
+
+    def concern(self, metrics: Mapping[str, float]) -> str:
+        """What should worry whoever trains, by the means of some steps' metrics; empty: nothing."""
+
+
+# Abilities. A task states which it has, as it is set, and an evaluator which one it needs. The first sentence of each
+# is for the user whose task has it not.
+
+
+@runtime_checkable
+class Pairs(Task, Protocol):
+    """Clips with several sounds each, of which the first is their own.
+
+    `labels` of its batches and `logits` of its outputs are [B, K].
+    """
+
+    num_audios: int  # K
+
+
+@runtime_checkable
+class Classes(Task, Protocol):
+    """Classes of whole videos.
+
+    `label` is in its batches, int [B]; `logits` and `targets` in its outputs, [B, classes].
+    """
+
+    num_views: int  # examples that an evaluation makes of each video
+    num_classes: int
+    videos_per_class: int  # labels to train on; 0: all
+
+
+@runtime_checkable
+class Embeddings(Task, Protocol):
+    """What is seen and what is heard, embedded in one space."""
+
+    def embeddings(self, outputs: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        """What is seen and what is heard, float32 [B, E] each, at length 1: the more alike, the closer."""
+
+
+@runtime_checkable
+class Bands(Task, Protocol):
+    """Attention over the frequencies of the sound.
+
+    Its audio encoder has `bands`, as `cmav.models.encoders.log_mel` has them.
+    """
+
+    audio_attention_meanings: Mapping[str, str]  # what each attention shows, for people, by its name
+
+    def audio_attentions(self, outputs: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        """Logits over the frequencies of each time, [B, M, F], by the name of the attention."""
+
+
+@runtime_checkable
+class Maps(Task, Protocol):
+    """Maps of where in the picture the sound is."""
+
+    maps_with: tuple[str, ...]  # subtrees of parameters that the methods ask
+
+    def model(self) -> nn.Module:
+        """The network, which the methods ask."""
+
+    def map_methods(self) -> Mapping[str, MapMethod]:
+        """How the network says where the sound is, by name; at least one."""
+
+    def doubt(self, methods: Sequence[str]) -> str:
+        """What speaks against maps by these methods, for people; empty: nothing."""
+
+    def with_pictures(self, size: int, stride: int | None) -> "Maps":
+        """The same, whose network sees pictures of this size, and has a place of its map every `stride` pixels.
+
+        Raises:
+          UserError: for a stride that the network cannot have.
+        """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +161,7 @@ class Section:
 
 @dataclasses.dataclass(frozen=True)
 class ClipTask:
-    """A task whose network sees one clip a row. See `cmav.tasks.Task` for what each method promises."""
+    """A task whose network sees one clip a row. See `Task` and the abilities for what each method promises."""
 
     data_config: FrozenConfigDict
     model_config: FrozenConfigDict
@@ -80,7 +207,7 @@ class ClipTask:
     def map_methods(self) -> dict[str, MapMethod]:
         return self.model().map_methods()
 
-    def doubt(self, methods: tuple[str, ...]) -> str:
+    def doubt(self, methods: Sequence[str]) -> str:
         mine = self.map_methods()
         doubtful = [name for name in methods if name in mine and mine[name].needs_alignment]
         if self.loss_config.alignment_weight or not doubtful:

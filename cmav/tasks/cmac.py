@@ -18,7 +18,7 @@ A record that is shorter than a clip begins again when it ends.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -28,14 +28,14 @@ from cmav.errors import UserError
 from cmav.models import encoders
 from cmav.models.cmac_net import POOLINGS, CmacNet
 from cmav.tasks import contrast
-from cmav.tasks.base import ClipTask, Section
+from cmav.tasks.base import Bands, ClipTask, Embeddings, Maps, Section
 
 STREAMS = ("video", "audio")
 
 
 @dataclasses.dataclass(frozen=True)
 class Cmac(ClipTask):
-    """The task for one phase of training. See `cmav.tasks.Task` for what each method promises."""
+    """The task for one phase of training. See `cmav.tasks.base` for what each method promises."""
 
     section = Section(
         "cmac",
@@ -45,6 +45,12 @@ class Cmac(ClipTask):
     )
     embeds_as = "cmac"
     embeds_with = maps_with = ("backbone", "head")
+    audio_attention_meanings: ClassVar[Mapping[str, str]] = {
+        "guided": "how much of its attention the sound gives each frequency, guided by what is seen: the cosine of "
+        "the frequency's embedding with the pictures'.",
+        "pure": "how much of its attention the sound gives each frequency by itself, having learned where the "
+        "pictures would guide it.",
+    }
     results = tuple(f"{stream}/{name}" for stream in STREAMS for name in ("embedding", "pure", "guided"))
     num_views = 1
 
@@ -62,8 +68,8 @@ class Cmac(ClipTask):
         return config
 
     @property
-    def abilities(self) -> frozenset[str]:
-        return frozenset({"embeddings", "maps", *(["bands"] if has_bands(self.model_config) else [])})
+    def abilities(self) -> frozenset[type]:
+        return frozenset({Embeddings, Maps, *([Bands] if has_bands(self.model_config) else [])})
 
     def model(self) -> CmacNet:
         return CmacNet(self.model_config, self.cmac_config)
@@ -168,13 +174,11 @@ class Cmac(ClipTask):
             "learning rate, or another config.cmac.temperature may help"
         )
 
-    def embeddings(self, outputs: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        """What is seen and what is heard, float32 [B, E] each, at length 1: the more alike, the closer."""
+    def embeddings(self, outputs):
         return outputs["video/embedding"], outputs["audio/embedding"]
 
-    def audio_attentions(self, outputs: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-        """Logits over the frequencies of each time, [B, M, F], by the name of the attention."""
-        return {name: outputs[f"audio/{name}"] for name in ("guided", "pure")}
+    def audio_attentions(self, outputs):
+        return {name: outputs[f"audio/{name}"] for name in self.audio_attention_meanings}
 
 
 def has_bands(model_config: FrozenConfigDict) -> bool:

@@ -332,5 +332,5 @@ def test_worlds_that_are_older_than_hertz_are_to_be_made_again(config, tmp_path)
 def test_only_of_networks_that_hear_frequencies(config):
     config.model.audio = tiny_config.get_config().model.audio
     config.cmac.audio_consistency = 0.0
-    with pytest.raises(UserError, match=r"attention over the frequencies.*choose localization, retrieval"):
+    with pytest.raises(UserError, match=r"attention over the frequencies.*choose one of localization, retrieval"):
         make(config)

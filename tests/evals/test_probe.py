@@ -165,7 +165,7 @@ def test_another_task_has_no_views(config):
     avs.data.dir = config.data.dir
     with avs.unlocked():
         avs.evals = config.evals
-    with pytest.raises(UserError, match=r"'probe' needs classes of whole videos.*'avs'.*choose pretext, localization"):
+    with pytest.raises(UserError, match=r"'probe' needs classes of whole videos.*'avs'.*one of pretext, local"):
         make_evaluators(avs, task, distributed.make_mesh())
 
 

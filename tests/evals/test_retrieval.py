@@ -132,7 +132,10 @@ def test_what_cannot_be_measured_is_said_before_training(config):
     avs = tiny_config.get_config()
     with avs.unlocked():
         avs.evals = config.evals
-    with pytest.raises(UserError, match=r"'retrieval' needs what is seen and what is heard in one space"):
+    with pytest.raises(
+        UserError,
+        match=r"'retrieval' needs what is seen and what is heard, embedded in one space",
+    ):
         make_evaluators(avs, make_task(avs, avs.phases[0]), distributed.make_mesh())
 
 

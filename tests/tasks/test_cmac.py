@@ -13,6 +13,7 @@ from cmav import distributed
 from cmav.data import schema
 from cmav.errors import UserError
 from cmav.tasks import contrast, make_task
+from cmav.tasks.base import Bands
 from cmav.training import train
 from tests import fake_clips, tiny_config
 from tests.models import fake_variables
@@ -171,7 +172,7 @@ def test_without_frequencies_there_is_no_attention_over_them():
     config = tiny_config.get_cmac_config()
     config.model.audio, config.cmac.audio_consistency = cmav_config.encoder("audio", "conv1d"), 0.0
     task = make_task(config, config.phases[0])
-    assert "bands" not in task.abilities and "bands" in make().abilities
+    assert Bands not in task.abilities and Bands in make().abilities
 
 
 def test_collapse_is_said():
