@@ -8,166 +8,27 @@ checkpoint is of. Where nothing was trained, evaluators that look at features ju
 `--config.init.checkpoint`.
 """
 
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import jax
-import numpy as np
 from absl import flags
 from etils import epath
 from ml_collections import ConfigDict
 
 from cmav import cli, distributed
-from cmav.config import trained_by
-from cmav.errors import UserError, within
-from cmav.training import splits
-
-
-def evaluate(
-    config: ConfigDict,
-    workdir: epath.Path,
-    split: str | None = None,
-    step: int | None = None,
-    overrides: Mapping[str, Any] | None = None,
-) -> dict[str, float]:
-    """Runs every evaluator on a run's checkpoint, or on the network that a run would start from.
-
-    Args:
-      config: of the run.
-      workdir: the run's folder. Gets the evaluators' reports, and the metrics as `eval_<split>_<step>.json`.
-      split: instead of `config.data.eval_split`.
-      step: of the checkpoint; None: the newest.
-      overrides: what the command line sets of the config, by path, and the run's own config does not change.
-
-    Returns:
-      The metrics, `<evaluator>/<metric>`, and `step`, which is 0 where nothing was trained.
-
-    Raises:
-      UserError: where there is no such run, checkpoint or split, or the checkpoint is of another network.
-    """
-    from cmav.evals.evaluators import ask
-    from cmav.training import pretrained
-
-    check_there_is_something(config, workdir)
-    split = split or config.data.eval_split
-    config = pretrained.settle(config, str(workdir), overrides or {}, to_train=False)
-    mesh = distributed.make_mesh()
-    state, step = _load(config, workdir, step, mesh)
-    evaluators = _make_evaluators(config, step, mesh, split)
-    is_lead = jax.process_index() == 0
-    if is_lead:
-        workdir.mkdir(parents=True, exist_ok=True)
-    metrics = {"step": step}
-    for name, evaluator in evaluators.items():
-        metrics |= ask(name, evaluator, state)[0]
-        if is_lead:
-            for path in evaluator.write_report(workdir):
-                print(f"wrote {path}")
-    if is_lead:
-        path = workdir / f"eval_{split}_{step}.json"
-        path.write_text(json.dumps(metrics, indent=2))
-        print(f"wrote {path}")
-    return metrics
-
-
-def evaluate_splits(
-    config: ConfigDict,
-    workdir: str,
-    numbers: Sequence[int],
-    step: int | None = None,
-    overrides: Mapping[str, Any] | None = None,
-) -> dict[int, dict[str, Any]]:
-    """Evaluates the run of each official split, `<workdir>/split<n>`, and reports the mean (`splits.report`).
-
-    Returns:
-      The numbers by split, as `cmav.training.summary.flatten` gives them.
-
-    Raises:
-      UserError: as `evaluate`; before anything is evaluated where the run of a split is missing, or an evaluator does
-        not fit.
-    """
-    from cmav.training import pretrained, summary
-
-    runs = {number: splits.numbered(config, workdir, number) for number in numbers}
-    mesh = distributed.make_mesh()
-    for number, (split_config, folder) in runs.items():
-        with within(f"split {number}"):
-            check_there_is_something(split_config, epath.Path(folder))
-            split_config = pretrained.settle(split_config, folder, overrides or {}, to_train=False)
-            _make_evaluators(split_config, step or pretrained.newest_step(folder) or 0, mesh)
-            runs[number] = split_config, folder
-    rows = {}
-    for number, (split_config, folder) in runs.items():
-        rows[number] = summary.flatten(evaluate(split_config, epath.Path(folder), step=step, overrides=overrides))
-    if jax.process_index() == 0:
-        splits.report(rows, epath.Path(workdir))
-    return rows
-
-
-def check_there_is_something(config: ConfigDict, workdir: epath.Path) -> None:
-    """A run without checkpoints can be judged by the features that it would start from, but not by a fresh head.
-
-    Raises:
-      UserError: where there is nothing to evaluate.
-    """
-    from cmav.evals.evaluators import EVALUATORS
-    from cmav.training import pretrained
-
-    if pretrained.has_checkpoints(str(workdir)):
-        return
-    kinds = [EVALUATORS.get(settings.type) for settings in config.evals.values()]
-    needs_head = any(kind is None or kind.needs_head for kind in kinds)
-    if not pretrained.is_wanted(config) or (needs_head and "head" not in config.init.load):
-        raise UserError(
-            f"no checkpoints in {workdir}: train first (python -m {trained_by(config.task)} …) or name the run's "
-            "--workdir."
-        )
-
-
-def _make_evaluators(config: ConfigDict, step: int, mesh: Any, split: str | None = None) -> dict[str, Any]:
-    """Of a settled config. Frames and tokens are those of the phase that the checkpoint of `step` comes from."""
-    from cmav.evals.evaluators import make_evaluators
-    from cmav.tasks import make_task
-    from cmav.training.phases import phase_of
-
-    return make_evaluators(config, make_task(config, phase_of(config, step).settings), mesh, split)
-
-
-def _load(config: ConfigDict, workdir: epath.Path, step: int | None, mesh: Any) -> tuple[Any, int]:
-    """The state of a checkpoint and its step; the state that a run would start from, and 0, where there is none."""
-    import optax
-
-    from cmav.tasks import make_task
-    from cmav.training import pretrained, train
-    from cmav.training.checkpoint import Checkpoints
-
-    is_fresh = not pretrained.has_checkpoints(str(workdir))
-    task = make_task(config, config.phases[0])  # The parameters are those of any phase.
-    state = train.create_state(config, task, optax.identity(), mesh, is_fresh=is_fresh)
-    if is_fresh:
-        if step:
-            raise UserError(f"no checkpoint of step {step} in {workdir}: nothing was trained there.")
-        return state, 0
-    checkpoints = Checkpoints(str(workdir))
-    restored = checkpoints.restore({"params": state.params, "model_state": state.model_state}, step)
-    checkpoints.close()
-    if restored is None:
-        raise UserError(f"no whole checkpoint in {workdir} yet.")
-    items, metadata = restored
-    step = metadata["step"]
-    return state.replace(step=distributed.replicate(np.int32(step), mesh), **items), step
+from cmav.errors import UserError
 
 
 def main(config: ConfigDict, split: str | None, split_numbers: str | None, step: int | None) -> None:
     if split and split_numbers:
         raise UserError("--split and --splits: give one of them. --splits=1,2,3 chooses the splits to evaluate on.")
     distributed.initialize(flags.FLAGS.distributed)
+    # They import TensorFlow, and a mistyped flag should not wait for that.
+    from cmav.training import evaluate_run, splits
+
     workdir, overrides = cli.workdir(), cli.overrides()
     if split_numbers:
-        evaluate_splits(config, workdir, splits.parse(split_numbers), step, overrides)
+        evaluate_run.evaluate_splits(config, workdir, splits.parse(split_numbers), step, overrides)
         return
-    metrics = evaluate(config, epath.Path(workdir), split, step, overrides)
+    metrics = evaluate_run.evaluate(config, epath.Path(workdir), split, step, overrides)
     if jax.process_index() == 0:
         width = max(map(len, metrics))
         for key, value in metrics.items():

@@ -17,7 +17,8 @@ _CONFIG = cli.define_flags()
 def main() -> None:
     config = cli.read_config(_CONFIG)
     distributed.initialize(flags.FLAGS.distributed)
-    from cmav.training import train  # Imports TensorFlow, and a mistyped flag should not wait for that.
+    # It imports TensorFlow, and a mistyped flag should not wait for that.
+    from cmav.training import train
 
     train.train(config, cli.workdir())
 

@@ -12,8 +12,8 @@ import jax
 import numpy as np
 from etils import epath
 
-from cmav import distributed, evaluate
-from cmav.training import train
+from cmav import distributed
+from cmav.training import evaluate_run, train
 from tests import tiny_config
 
 
@@ -31,7 +31,7 @@ def evaluate_runs(runs: str) -> dict[str, dict[str, float]]:
     for name, config in configs.items():
         config.data.max_bad_fraction = 0.2
         config.data.eval_split, config.action.num_classes = "damaged", 3
-        metrics[name] = evaluate.evaluate(config, epath.Path(runs) / name)
+        metrics[name] = evaluate_run.evaluate(config, epath.Path(runs) / name)
     return metrics
 
 

@@ -3,10 +3,9 @@
 import pytest
 from etils import epath
 
-from cmav import evaluate, finetune
 from cmav.errors import UserError
 from cmav.evals import evaluators
-from cmav.training import frozen, preflight, pretrained, splits
+from cmav.training import evaluate_run, finetune, frozen, preflight, pretrained, splits
 from tests import tiny_config
 from tests.training.test_checkpoint import damage
 from tests.training.test_pretrained import save_run
@@ -62,21 +61,21 @@ def as_config_files_say(task):
 def evaluated(place, tmp_path):
     folder, step = steps_of(place)
     (name,) = (config := as_config_files_say(folder.name.split("-")[0])).evals
-    return evaluate.evaluate(config, folder, step=step)[f"{name}/rate"]
+    return evaluate_run.evaluate(config, folder, step=step)[f"{name}/rate"]
 
 
 def evaluated_by_split(place, tmp_path):
     folder, step = steps_of(place)
     (tmp_path / "split1").symlink_to(folder)
     config = as_config_files_say("action")
-    return evaluate.evaluate_splits(config, str(tmp_path), [1], step)[1]["rate"]
+    return evaluate_run.evaluate_splits(config, str(tmp_path), [1], step)[1]["rate"]
 
 
 def probed(place, tmp_path):
     config = as_config_files_say("action")
     config.init.checkpoint = str(place)
     config.evals = {"probe": dict(type="probe", every=1, batch_size=8, layers=(), cs=(), folds=())}
-    return evaluate.evaluate(config, epath.Path(tmp_path))["probe/rate"]
+    return evaluate_run.evaluate(config, epath.Path(tmp_path))["probe/rate"]
 
 
 def fine_tuned(place, tmp_path):
@@ -123,7 +122,7 @@ def test_the_command_line_may_set_the_rate_of_a_phase_but_not_where_it_ends(runs
 
     def rate(step, **overrides):
         overrides = {f"phases[{key[1]}].{key[3:]}": value for key, value in overrides.items()}
-        return evaluate.evaluate(config, folder, step=step, overrides=overrides)["pretext/rate"]
+        return evaluate_run.evaluate(config, folder, step=step, overrides=overrides)["pretext/rate"]
 
     assert rate(6, p0_steps=3) == 5.0
     assert (rate(6, p0_frame_rate=2.5), rate(12, p0_frame_rate=2.5), rate(6, p7_frame_rate=2.5)) == (2.5, 10.0, 5.0)

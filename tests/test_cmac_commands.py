@@ -5,11 +5,10 @@ import numpy as np
 import pytest
 from etils import epath
 
-from cmav import evaluate, finetune
-from cmav.embed import embed
-from cmav.localize import localize
 from cmav.media import decoding
-from cmav.training import frozen, pretrained, run_config, train
+from cmav.own_videos.embed import embed
+from cmav.own_videos.localize import localize
+from cmav.training import evaluate_run, finetune, frozen, pretrained, run_config, train
 from tests import fake_clips, tiny_config
 from tests.fake_worker import FakeWorker
 from tests.media.sample_videos import Sound, numbered, steady_times, write_video
@@ -77,7 +76,7 @@ def test_a_run_that_stopped_goes_on_to_the_same_bits_with_its_memory(data_dir, r
 def test_retrieval_is_among_the_clips_that_are_heard(data_dir, run):
     config = make_config(data_dir)
     config.cmac.queue = 0  # as in the config file; the run's own has one
-    metrics = evaluate.evaluate(config, epath.Path(run[0]))
+    metrics = evaluate_run.evaluate(config, epath.Path(run[0]))
     assert metrics["retrieval/clips"] == 11 and metrics["step"] == STEPS
     assert 0 <= metrics["retrieval/r1"] <= 1 and (run[0] / "retrieval_validation.json").exists()
 

@@ -9,6 +9,7 @@ import pytest
 from cmav import config as cmav_config
 from cmav import describe
 from cmav.tasks import make_task
+from cmav.training import costs
 from tests import tiny_config
 from tests.models import reference
 
@@ -39,7 +40,7 @@ def test_json_is_all_that_is_printed_and_tensorflow_is_not_loaded():
 def test_tables_are_printed(capsys):
     config = tiny_config.get_config()
     params = jax.eval_shape(make_task(config, config.phases[0]).init, jax.random.key(0))["params"]
-    describe._print_tables(params, [describe.describe_phase(config, config.phases[0])])
+    describe._print_tables(params, [costs.describe_phase(config, config.phases[0])])
     printed = capsys.readouterr().out
     total = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
     assert f"{total:,}" in printed and "0_video_guided" in printed and "5 Hz" in printed
@@ -47,8 +48,8 @@ def test_tables_are_printed(capsys):
 
 def test_rows_add_up():
     params = {"a": {"b": {"kernel": jax.ShapeDtypeStruct((2, 3), "float32")}, "c": {"d": {"e": {"bias": _vector(4)}}}}}
-    assert list(describe.parameter_rows(params)) == [(0, "a", 10), (1, "b", 6), (1, "c", 4), (2, "d", 4)]
-    assert list(describe.parameter_rows(params, depth=1)) == [(0, "a", 10)]
+    assert list(costs.parameter_rows(params)) == [(0, "a", 10), (1, "b", 6), (1, "c", 4), (2, "d", 4)]
+    assert list(costs.parameter_rows(params, depth=1)) == [(0, "a", 10)]
 
 
 def _vector(length):
@@ -57,7 +58,7 @@ def _vector(length):
 
 def test_flops_agree_with_a_count_of_multiplications():
     config = tiny_config.get_config()
-    cost = describe.describe_phase(config, config.phases[1])
+    cost = costs.describe_phase(config, config.phases[1])
     model = config.model
     convolutions = _conv_multiplications(model.video.layers, (20, 16, 16), 3)
     convolutions += 2 * _conv_multiplications(model.audio.layers, (2000,), 2)
@@ -86,7 +87,7 @@ def _conv_multiplications(layers, axes, channels):
 
 def activation_bytes(config, phase):
     task = make_task(config, config.phases[phase])
-    return describe.activation_bytes(task, jax.eval_shape(task.init, jax.random.key(0)))
+    return costs.activation_bytes(task, jax.eval_shape(task.init, jax.random.key(0)))
 
 
 def test_activation_memory_follows_remat_dtype_and_frames():

@@ -14,11 +14,12 @@ from ml_collections import FrozenConfigDict
 
 from cmav import embed as embed_module
 from cmav.data.pipeline import make_loader
-from cmav.embed import embed
 from cmav.errors import UserError
 from cmav.media import decoding, manifest
 from cmav.media.clips import ClipOptions, cut
+from cmav.own_videos import embed as features_of_videos
 from cmav.own_videos import watch
+from cmav.own_videos.embed import embed
 from cmav.tasks import make_task
 from cmav.tasks.features import pooled
 from cmav.training import frozen, run_config
@@ -67,7 +68,7 @@ def here(monkeypatch):
 
 @pytest.fixture
 def network(loaded, monkeypatch):
-    monkeypatch.setattr(embed_module.frozen, "load_to_embed", lambda checkpoint: loaded)
+    monkeypatch.setattr(features_of_videos.frozen, "load_to_embed", lambda checkpoint: loaded)
     return loaded
 
 
@@ -163,7 +164,7 @@ def test_goes_on_where_it_was_with_the_same_result(network, videos, tmp_path, mo
         return watch_two
 
     with monkeypatch.context() as patch:
-        patch.setattr(embed_module, "watch", killed(2))  # broken.mp4 and four.mkv
+        patch.setattr(features_of_videos, "watch", killed(2))  # broken.mp4 and four.mkv
         with pytest.raises(KeyboardInterrupt):
             embed(str(videos), "", out, size=SIZE)
     assert [os.path.basename(path) for path in read(out)["path"]] == ["four.mkv"]

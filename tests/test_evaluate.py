@@ -9,12 +9,11 @@ import pytest
 from etils import epath
 
 from cmav import config as cmav_config
-from cmav import evaluate
 from cmav.errors import UserError
 from cmav.evals import evaluators
 from cmav.tasks import make_task
 from cmav.tasks.base import Classes
-from cmav.training import splits, summary, train
+from cmav.training import evaluate_run, splits, summary, train
 from tests import fake_clips, tiny_config
 
 NUM_CLIPS, STEPS = 12, 2
@@ -71,7 +70,7 @@ def another_network(data_dir):
 
 def test_a_run_is_evaluated_as_it_was_trained(data_dir, workdir):
     run = epath.Path(workdir / "split1")
-    metrics = evaluate.evaluate(another_network(data_dir), run)
+    metrics = evaluate_run.evaluate(another_network(data_dir), run)
     at_the_end = json.loads((run / "summary.json").read_text())
     assert metrics["step"] == STEPS
     assert metrics["action/videos"] == metrics["action/videos_listed"] == 4
@@ -83,7 +82,7 @@ def test_a_run_is_evaluated_as_it_was_trained(data_dir, workdir):
 
 def test_the_command_line_counts_for_more_than_the_run(data_dir, workdir):
     with pytest.raises(UserError, match="another network"):
-        evaluate.evaluate(
+        evaluate_run.evaluate(
             another_network(data_dir), epath.Path(workdir / "split1"), overrides={"model.hidden_size": 64}
         )
 
@@ -104,10 +103,10 @@ def test_every_curve_that_is_to_be_drawn_is_there(data_dir, workdir):
 def test_the_mean_over_the_runs_of_the_splits(data_dir, workdir, capsys):
     # An override that is older than the split's number must not bring its split back.
     overrides = {"data.eval_split": "test1"}
-    rows = evaluate.evaluate_splits(another_network(data_dir), str(workdir), [1, 2], overrides=overrides)
+    rows = evaluate_run.evaluate_splits(another_network(data_dir), str(workdir), [1, 2], overrides=overrides)
     written = json.loads((workdir / "splits.json").read_text())
     first = json.loads((workdir / "split1" / "summary.json").read_text())
-    second = evaluate.evaluate(another_network(data_dir), epath.Path(workdir / "split2"), split="test2")
+    second = evaluate_run.evaluate(another_network(data_dir), epath.Path(workdir / "split2"), split="test2")
     assert rows[2]["top1"] == second["action/top1"]
     assert (workdir / "split2" / "eval_test2_2.json").exists()
     losses = [first["clip_loss"], second["action/clip_loss"]]
@@ -118,13 +117,13 @@ def test_the_mean_over_the_runs_of_the_splits(data_dir, workdir, capsys):
 
 
 def test_a_split_without_a_run_is_named_before_anything_is_evaluated(data_dir, workdir, monkeypatch):
-    monkeypatch.setattr(evaluate, "evaluate", lambda *args, **kwargs: pytest.fail("evaluated"))
+    monkeypatch.setattr(evaluate_run, "evaluate", lambda *args, **kwargs: pytest.fail("evaluated"))
     with pytest.raises(UserError, match=r"split 3: no checkpoints in .*split3"):
-        evaluate.evaluate_splits(another_network(data_dir), str(workdir), [1, 3, 2])
+        evaluate_run.evaluate_splits(another_network(data_dir), str(workdir), [1, 3, 2])
     with pytest.raises(UserError, match=r"split 2: config\.evals\.action: batch_size=0"):
         config = another_network(data_dir)
         config.evals.action.batch_size = 0
-        evaluate.evaluate_splits(config, str(workdir), [2, 1])
+        evaluate_run.evaluate_splits(config, str(workdir), [2, 1])
 
 
 class FeatureSum:
@@ -155,19 +154,19 @@ def test_a_network_that_never_was_fine_tuned(data_dir, run, tmp_path, monkeypatc
     config.init.checkpoint = str(workdir / "split1")
     fresh = epath.Path(tmp_path / "probe")
     with pytest.raises(UserError, match="train first"):  # Its head would be a fresh one, and the answers chance.
-        evaluate.evaluate(config, fresh)
+        evaluate_run.evaluate(config, fresh)
 
     config.evals = {"features": dict(type="probe", every=1, batch_size=8, layers=(), cs=(), folds=())}
-    metrics = evaluate.evaluate(config, fresh)
+    metrics = evaluate_run.evaluate(config, fresh)
     expected = pytest.approx(digest(state.params["backbone"]), rel=1e-6)
     assert metrics == {"step": 0, "features/sum": expected, "features/step": 0}
     assert (fresh / "eval_test1_0.json").exists()
     with pytest.raises(UserError, match="step 7"):
-        evaluate.evaluate(config, fresh, step=7)
+        evaluate_run.evaluate(config, fresh, step=7)
 
 
 def test_evaluators_see_the_step_of_the_checkpoint_and_their_pictures_are_no_metrics(data_dir, workdir, monkeypatch):
     monkeypatch.setitem(evaluators.EVALUATORS, "action", FeatureSum)
-    metrics = evaluate.evaluate(another_network(data_dir), epath.Path(workdir / "split1"))
+    metrics = evaluate_run.evaluate(another_network(data_dir), epath.Path(workdir / "split1"))
     assert metrics["step"] == metrics["action/step"] == STEPS
     assert "action/picture" not in metrics

@@ -5,9 +5,8 @@ import logging
 
 import pytest
 
-from cmav import finetune
 from cmav.errors import UserError
-from cmav.training import splits
+from cmav.training import finetune, splits
 from tests import fake_clips, tiny_config
 from tests.training.test_pretrained import save_run
 

@@ -16,10 +16,10 @@ from cmav import config as cmav_config
 from cmav import localize as localize_module
 from cmav.data.clip_shape import ClipShape
 from cmav.errors import UserError
-from cmav.localize import localize
 from cmav.media import decoding, windows
 from cmav.media.manifest import Video
 from cmav.models import encoders
+from cmav.own_videos.localize import localize
 from cmav.own_videos.overlay_video import OverlayVideo, ShownFrames, even
 from cmav.own_videos.sound_maps import Localizer
 from cmav.tasks import make_task

@@ -82,8 +82,8 @@ def run_config(base: ConfigDict, method: str, budget: str, run: int) -> ConfigDi
 def top1_of(config: ConfigDict, workdir: epath.Path, overrides: Mapping[str, Any]) -> float:
     """Makes one run, or reads what it came to."""
     from cmav.evals.evaluators import EVALUATORS
-    from cmav.evaluate import evaluate
-    from cmav.finetune import finetune
+    from cmav.training.evaluate_run import evaluate
+    from cmav.training.finetune import finetune
 
     path = workdir / "summary.json"
     made = processes.from_lead(json.loads(path.read_text()) if processes.is_lead() and path.exists() else None)

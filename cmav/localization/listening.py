@@ -7,7 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tensorflow as tf
 
+from cmav.data import checks, sampling, video
 from cmav.data.clip_shape import ClipShape
 from cmav.models import encoders, maps
 from cmav.models.encoders import VideoEncoder
@@ -71,17 +73,11 @@ class Listening:
 
     def usable_records(self, index: Any) -> np.ndarray:
         """Numbers of the records of a `cmav.data.index.SplitIndex` that can be looked at; also checks their rates."""
-        from cmav.data import checks
-
         checks.check_dataset(index, self.clip, self.size)
         return checks.usable_records(index, min_seconds=0.0, need_audio=False)
 
     def make_example(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """TensorFlow: of a parsed record `video` uint8 [T, H, W, 3] and `audio` int16 [S, 2]."""
-        import tensorflow as tf
-
-        from cmav.data import sampling, video
-
         num_frames = tf.shape(record["frames"])[0]
         start = sampling.evenly_spaced_start(tf.constant(0), 1, num_frames, self.clip)
         frames = sampling.looped_frames(record["frames"], start, self.clip)

@@ -12,6 +12,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from cmav.data import storage
 from cmav.errors import UserError
 
 # A video, or a part of one: path, start and end in seconds; None: the file's end.
@@ -123,8 +124,6 @@ class FeatureFile:
 
     def finish(self) -> None:
         """Joins what was saved to the file; whoever reads meanwhile finds the file before or the file after."""
-        from cmav.data import storage  # It imports TensorFlow, for which --help should not wait.
-
         self.save()
         if not self._saved:
             return
@@ -151,7 +150,6 @@ class FeatureFile:
 
     def _take(self, path: str) -> None:
         """Checks what a file's rows were made with, and counts them."""
-        from cmav.data import storage
 
         def read() -> tuple[dict[str, Any], dict[str, _Column]]:
             with np.load(path, allow_pickle=False) as arrays:

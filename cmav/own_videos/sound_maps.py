@@ -14,6 +14,10 @@ import numpy as np
 from cmav import distributed
 from cmav.localization import heat
 from cmav.localization.listening import HEADS, Listening, find_maps
+from cmav.media import decoding
+from cmav.media.manifest import Video
+from cmav.media.streams import RejectedError
+from cmav.media.windows import Spacing, example_maker, send_windows
 from cmav.models import maps
 from cmav.own_videos.watch import Example, Window, in_batches, window_of, windows_ahead
 from cmav.training.frozen import FrozenNetwork
@@ -85,12 +89,10 @@ class Localizer:
         Raises:
           UserError: for a stride that the network cannot have.
         """
-        from cmav.media import decoding, windows
-
         self.worker = decoding.worker()
         listening = Listening.of(network.task, size=size, stride=stride)
         self._network, self._method, self._clip, self._size = network, method, listening.clip, size
-        self._make_example = windows.example_maker(listening.make_example)
+        self._make_example = example_maker(listening.make_example)
         self._find_maps = jax.jit(functools.partial(find_maps, listening=listening, methods=(method,)))
         self._batch_size = math.ceil(batch_size / network.mesh.size) * network.mesh.size
         self.stride = listening.stride
@@ -111,9 +113,6 @@ class Localizer:
           RejectedError: where nothing of the video can be decoded.
           UserError: where the network does not have what the method needs, or storage does not answer.
         """
-        from cmav.media import decoding
-        from cmav.media.streams import RejectedError
-
         windows, answers, lost = [], [], []
         examples = decoding.Ahead(self._examples(path, lost), windows_ahead(self._clip, self._size))
         try:
@@ -141,14 +140,10 @@ class Localizer:
 
     def _examples(self, path: str, lost: list[str]) -> Iterator[tuple[Window, Example]]:
         """Yields each window with its example. In `lost` is then what was lost, if any."""
-        from cmav.media import decoding, windows
-        from cmav.media.manifest import Video
-        from cmav.media.streams import RejectedError
-
-        spacing = windows.Spacing.half_overlapping(self._clip)
+        spacing = Spacing.half_overlapping(self._clip)
         job = (Video(path, "video"), "", self._clip, self._size, spacing)
         try:
-            for clip in decoding.read(self.worker, windows.send_windows, *job):
+            for clip in decoding.read(self.worker, send_windows, *job):
                 yield window_of(clip), self._make_example(clip)
         except RejectedError as error:
             lost.append(str(error))

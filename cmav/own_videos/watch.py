@@ -12,6 +12,9 @@ import jax
 import numpy as np
 
 from cmav import distributed
+from cmav.media import decoding
+from cmav.media.streams import RejectedError
+from cmav.media.windows import example_maker, send_windows
 from cmav.training.frozen import FrozenNetwork
 
 MAX_BYTES_AHEAD = 256 << 20  # of decoded windows of each video that is under way
@@ -63,16 +66,14 @@ def watch(
       root: the folder that their relative paths start from.
       answer: (variables, batch) -> arrays with a row for each row of the batch; compiled here.
       size: width and height of the pictures before the crop, in pixels.
-      spacing: a `cmav.media.windows.Spacing`: where the windows lie.
+      spacing: a `cmav.media.Spacing`: where the windows lie.
       batch_size: windows that the network sees at a time; rounded up to what divides over the devices.
       num_workers: processes that decode, each another video; None: one for each CPU core.
 
     Raises:
       UserError: where storage does not answer.
     """
-    from cmav.media import decoding, windows
-
-    make_example = windows.example_maker(network.task.only_example)
+    make_example = example_maker(network.task.only_example)
     clip = network.task.clip
     videos = list(videos)
     num_workers = min(num_workers or os.cpu_count() or 1, len(videos))
@@ -85,7 +86,7 @@ def watch(
         def examples(video: Any) -> Iterator[tuple[Window, Example]]:
             worker = free.get()  # There is one: as many videos are under way as there are workers.
             try:
-                for one in decoding.read(worker, windows.send_windows, video, root, clip, size, spacing):
+                for one in decoding.read(worker, send_windows, video, root, clip, size, spacing):
                     yield window_of(one), make_example(one)
             finally:
                 free.put(worker)
@@ -166,8 +167,6 @@ def _one_after_another(
     videos: Iterable[Iterator[tuple[Window, Example]]],
 ) -> Iterator[tuple[Window, Example] | tuple[str, None]]:
     """Yields the windows of all videos, and after those of each what was lost of it, or an empty text."""
-    from cmav.media.streams import RejectedError
-
     for windows in videos:
         note = ""
         try:

@@ -206,7 +206,7 @@ def _num_classes(config: ConfigDict) -> int:
     """`config.action.num_classes`, or the number of classes that the dataset folder lists."""
     if config.action.num_classes:
         return config.action.num_classes
-    from cmav.data.index import load_classes
+    from cmav.data.index import load_classes  # It imports TensorFlow, as above.
 
     classes = load_classes(config.data.dir)
     if not classes:

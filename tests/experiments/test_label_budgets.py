@@ -57,9 +57,9 @@ def test_it_makes_every_run_once_and_draws_the_table(tmp_path, monkeypatch):
 def test_what_looks_at_features_alone_is_not_trained(tmp_path, monkeypatch, kind, made_by):
     made = []
     monkeypatch.setattr(
-        "cmav.evaluate.evaluate", lambda *args, **kwargs: made.append("evaluate") or {"probe/top1": 0.5}
+        "cmav.training.evaluate_run.evaluate", lambda *args, **kwargs: made.append("evaluate") or {"probe/top1": 0.5}
     )
-    monkeypatch.setattr("cmav.finetune.finetune", lambda *args: made.append("finetune") or {"top1": 0.5})
+    monkeypatch.setattr("cmav.training.finetune.finetune", lambda *args: made.append("finetune") or {"top1": 0.5})
     config = tiny_config.get_action_config()
     with config.unlocked():
         config.evals = {kind: {"type": kind}}

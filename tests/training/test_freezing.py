@@ -7,10 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cmav import describe
 from cmav.errors import UserError
 from cmav.tasks import make_task
-from cmav.training import optim, train
+from cmav.training import costs, optim, train
 from cmav.training.freezing import apply_in_training
 from cmav.trees import flatten, is_under
 from tests import tiny_config
@@ -117,7 +116,7 @@ def test_no_gradient_is_computed_of_what_is_frozen():
     task = make_task(config, config.phases[0])
     variables = jax.eval_shape(task.init, jax.random.key(0))
     kept = [
-        describe.activation_bytes(task, variables, frozen)
+        costs.activation_bytes(task, variables, frozen)
         for frozen in ((), ("backbone/video_encoder/layer_0",), ("backbone/video_encoder",), ("backbone",))
     ]
     assert kept == sorted(kept, reverse=True) and len(set(kept)) == 4

@@ -13,10 +13,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util import tensor_util
 
 from cmav import config as cmav_config
-from cmav import evaluate
 from cmav.data import pipeline
 from cmav.errors import Preempted, UserError
-from cmav.training import phases, summary, train
+from cmav.training import evaluate_run, phases, summary, train
 from cmav.training.checkpoint import Checkpoints
 from cmav.trees import flatten
 from configs import avs_cma
@@ -114,7 +113,7 @@ def test_a_folder_of_training_clips_is_enough(config, tmp_path, caplog):
     assert "training without evaluation" in caplog.text
     assert json.loads((tmp_path / "run" / "summary.json").read_text()).keys() == {"steps", "seconds"}
     with pytest.raises(UserError, match="validation"):
-        evaluate.evaluate(config, tmp_path / "run")
+        evaluate_run.evaluate(config, tmp_path / "run")
 
 
 def test_one_step_of_the_papers_config_shrunken(config, tmp_path):
@@ -239,7 +238,7 @@ def test_evaluation_answers_the_same_questions_whatever_the_batch(config, tmp_pa
     metrics = []
     for batch_size in (8, 3, 16):  # 11 clips: padded, padded, and all in one padded batch
         config.evals.pretext.batch_size = batch_size
-        metrics.append(evaluate.evaluate(config, tmp_path))
+        metrics.append(evaluate_run.evaluate(config, tmp_path))
     assert metrics[0]["pretext/clips"] == 11
     for other in metrics[1:]:
         for key, value in metrics[0].items():
@@ -259,7 +258,7 @@ def test_it_learns_and_the_control_does_not(config, tmp_path, tmp_path_factory):
         config.data.shift_both = shift_both
         workdir = tmp_path / str(shift_both)
         train.train(config, str(workdir))
-        accuracy[shift_both] = evaluate.evaluate(config, workdir)
+        accuracy[shift_both] = evaluate_run.evaluate(config, workdir)
     assert accuracy[False]["pretext/avs_accuracy_low"] > 0.6
     control = accuracy[True]
     assert control["pretext/avs_accuracy_low"] < 0.5 < control["pretext/avs_accuracy_high"]
