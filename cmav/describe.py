@@ -17,25 +17,26 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from cmav import cli
+from cmav import cli, tables
 from cmav.tasks import make_task
 from cmav.training.costs import PhaseCost, count_parameters, describe_phase, parameter_rows
 
 
 def _print_tables(params: Mapping[str, Any], phases: list[PhaseCost]) -> None:
-    rows = [("  " * nesting + name, count) for nesting, name, count in parameter_rows(params)]
-    rows.append(("total", count_parameters(params)))
-    width = max(len(name) for name, _ in rows)
-    print("Parameters")
-    for name, count in rows:
-        print(f"  {name:<{width}}  {count:>12,}")
-    print("\nPhases (a clip of synchronization is its frames with two audios)")
-    print("  frame rate  batch size  video tokens  audio tokens  forward GFLOPs/clip  activations MB/clip")
-    for phase in phases:
-        print(
-            f"  {phase.frame_rate:>7g} Hz  {phase.batch_size:>10}  {phase.video_tokens:>12}  {phase.audio_tokens:>12}"
-            f"  {phase.gflops_per_clip:>19.1f}  {phase.activation_bytes_per_clip / 1e6:>19.1f}"
+    rows = [("  " * nesting + name, f"{count:,}") for nesting, name, count in parameter_rows(params)]
+    print(tables.plain(("module", "parameters"), [*rows, ("total", f"{count_parameters(params):,}")]))
+    headings = (
+        *("frame rate", "batch size", "video tokens", "audio tokens"),
+        *("forward GFLOPs/clip", "activations MB/clip"),
+    )
+    rows = [
+        (
+            *(f"{phase.frame_rate:g} Hz", f"{phase.batch_size}", f"{phase.video_tokens}", f"{phase.audio_tokens}"),
+            *(f"{phase.gflops_per_clip:.1f}", f"{phase.activation_bytes_per_clip / 1e6:.1f}"),
         )
+        for phase in phases
+    ]
+    print("\nPhases (a clip of synchronization is its frames with two audios)\n" + tables.plain(headings, rows))
 
 
 def main(config: ConfigDict, as_json: bool) -> None:

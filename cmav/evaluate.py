@@ -13,7 +13,7 @@ from absl import flags
 from etils import epath
 from ml_collections import ConfigDict
 
-from cmav import cli, distributed
+from cmav import cli, distributed, tables
 from cmav.errors import UserError
 
 
@@ -30,9 +30,8 @@ def main(config: ConfigDict, split: str | None, split_numbers: str | None, step:
         return
     metrics = evaluate_run.evaluate(config, epath.Path(workdir), split, step, overrides)
     if jax.process_index() == 0:
-        width = max(map(len, metrics))
-        for key, value in metrics.items():
-            print(f"{key:<{width}}  {value:.4f}" if isinstance(value, float) else f"{key:<{width}}  {value}")
+        shown = ((key, f"{value:.4f}" if isinstance(value, float) else f"{value}") for key, value in metrics.items())
+        print(tables.plain(("metric", "value"), shown))
 
 
 if __name__ == "__main__":

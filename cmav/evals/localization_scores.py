@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from cmav import tables
 from cmav.evals.false_alarms import FalseAlarms
 from cmav.evals.intervals import bootstrap_interval, wilson_interval
 
@@ -155,11 +156,8 @@ def format_table(scores: Mapping[str, Scores]) -> str:
         if key in ("ciou50", "pixel_ap"):
             ends = [(_percent(row[f"{key}_low"]), _percent(row[f"{key}_high"])) for row in rows.values()]
             columns.append(("95%", [f"{low}-{high}" for low, high in ends]))
-    width = max(map(len, rows))
-    lines = [" " * width + "".join(f"{title:>14}" for title, _ in columns)]
-    for number, name in enumerate(rows):
-        lines.append(f"{name:<{width}}" + "".join(f"{cells[number]:>14}" for _, cells in columns))
-    return "\n".join(lines)
+    titles, cells = zip(*columns, strict=True)
+    return tables.plain(["", *titles], zip(rows, *cells, strict=True))
 
 
 def _share(groups: Iterable[Sequence[bool]]) -> float | None:

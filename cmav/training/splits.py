@@ -14,6 +14,7 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
+from cmav import tables
 from cmav.errors import UserError
 
 _NO_RESULTS = ("C", "seconds")  # Among the numbers, but chosen, or of the machine.
@@ -89,12 +90,9 @@ def to_markdown(rows: Mapping[int, Mapping[str, Any]]) -> str:
     """A row for each split, 95% intervals in brackets, then mean and standard deviation over the splits."""
     mean, deviation = over_splits(rows)
     metrics = [key for key in next(iter(rows.values())) if not key.endswith("_interval")]
-    lines = [["split", *metrics]]
-    lines += [[str(number), *(_cell(row, key) for key in metrics)] for number, row in rows.items()]
-    lines += [["mean", *(_cell(mean, key) for key in metrics)], ["std", *(_cell(deviation, key) for key in metrics)]]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    lines.insert(1, ["-" * width for width in widths])
-    return "\n".join(f"| {' | '.join(map(str.ljust, line, widths))} |" for line in lines)
+    named = {**rows, "mean": mean, "std": deviation}
+    lines = [[str(name), *(_cell(row, key) for key in metrics)] for name, row in named.items()]
+    return tables.markdown(["split", *metrics], lines)
 
 
 def _cell(row: Mapping[str, Any], key: str) -> str:
