@@ -9,7 +9,7 @@ The page has whatever of these is in the run's folder, and leaves out the rest:
 | `summary.json`, `config.json`               | a sentence: what was asked, and how often the answer was right |
 | `curves.png`, `pretext_<split>_per_label.png`, `action_<split>_confusion.png` | pictures                     |
 | `retrieval_<split>.json`                    | the same of pictures and sounds that belong together, a table  |
-| `localization_<split>.json` and `.png`      | a table with the rows of those who never listen, and a picture |
+| `localization_<split>.json` and `.png`      | a table with trivial baselines, and a picture                  |
 | `frequencies_<split>.json` and `.png`       | a table of attention beside the sound's energy, and a picture  |
 | `localized/NAME.METHOD.mp4` and `.png`      | overlays and contact sheets of `python -m cmav.localize`       |
 

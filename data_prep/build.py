@@ -60,7 +60,7 @@ def _build(args: argparse.Namespace, folder: str) -> bool:
     tf.io.gfile.makedirs(folder)
     unfinished = []
     for split in listed.splits:
-        settled = plan.settle(
+        resolved = plan.resolve(
             folder,
             listed,
             split,
@@ -70,13 +70,13 @@ def _build(args: argparse.Namespace, folder: str) -> bool:
             num_workers=args.workers,
             allow_overlap=args.allow_overlap,
         )
-        _do_units(args, settled, folder, listed.root, work)
-        missing = sorted(set(range(settled.num_shards)) - shards.finished(folder, settled))
+        _do_units(args, resolved, folder, listed.root, work)
+        missing = sorted(set(range(resolved.num_shards)) - shards.finished(folder, resolved))
         if missing:
             unfinished.append(split)
-            print(_what_is_missing(split, missing, settled.num_shards, args.shard_range))
+            print(_what_is_missing(split, missing, resolved.num_shards, args.shard_range))
         else:
-            print(f"{split}: {finish.finish(folder, settled)}")
+            print(f"{split}: {finish.finish(folder, resolved)}")
     if not unfinished:
         print(_next_steps(folder, args.dataset, listed.sound_only))
     return not unfinished
@@ -92,21 +92,21 @@ def _listed(args: argparse.Namespace) -> tuple[manifest.Manifest, Callable[..., 
     return datasets.read(args.dataset, args.videos, args.lists, args.split), shards.build
 
 
-def _do_units(args: argparse.Namespace, settled: plan.Plan, folder: str, root: str, work: Callable[..., None]) -> None:
+def _do_units(args: argparse.Namespace, resolved: plan.Plan, folder: str, root: str, work: Callable[..., None]) -> None:
     part, parts = args.shard_range or (0, 1)
-    done = shards.finished(folder, settled)
-    mine = range(part, settled.num_shards, parts)
+    done = shards.finished(folder, resolved)
+    mine = range(part, resolved.num_shards, parts)
     if args.retry_rejects:
-        done -= _forget_rejects(folder, settled, [shard for shard in mine if shard in done])
+        done -= _forget_rejects(folder, resolved, [shard for shard in mine if shard in done])
     todo = [shard for shard in mine if shard not in done]
-    is_staged = storage.exists(layout.index_path(folder, settled.split))
-    units = [settled.unit(shard, folder, root, is_staged=is_staged, skip_gone=args.skip_gone) for shard in todo]
+    is_staged = storage.exists(layout.index_path(folder, resolved.split))
+    units = [resolved.unit(shard, folder, root, is_staged=is_staged, skip_gone=args.skip_gone) for shard in todo]
     if args.runner == "beam":
         beam_runner.run(units, args.beam_args)
         return
-    num_before = sum(settled.count(shard) for shard in mine if shard in done)
+    num_before = sum(resolved.count(shard) for shard in mine if shard in done)
     num_videos = num_before + sum(len(unit.videos) for unit in units)
-    with tqdm.tqdm(total=num_videos, initial=num_before, desc=settled.split, unit="video") as bar:
+    with tqdm.tqdm(total=num_videos, initial=num_before, desc=resolved.split, unit="video") as bar:
         workers.run(
             units,
             work,
@@ -115,16 +115,16 @@ def _do_units(args: argparse.Namespace, settled: plan.Plan, folder: str, root: s
         )
 
 
-def _forget_rejects(folder: str, settled: plan.Plan, numbers: Sequence[int]) -> set[int]:
+def _forget_rejects(folder: str, resolved: plan.Plan, numbers: Sequence[int]) -> set[int]:
     """Removes the reports of shards that have rejects, so that these are built again. Returns their numbers."""
 
     def has_rejects(shard: int) -> bool:
-        return bool(shards.read_report(folder, settled, shard).rejects)
+        return bool(shards.read_report(folder, resolved, shard).rejects)
 
     with concurrent.futures.ThreadPoolExecutor(plan_files.NUM_THREADS) as pool:
         again = [shard for shard, found in zip(numbers, pool.map(has_rejects, numbers), strict=True) if found]
-        list(pool.map(lambda shard: files.remove(files.report_path(folder, settled.split, shard)), again))
-    print(f"{settled.split}: {len(again)} shards have rejects and are built again")
+        list(pool.map(lambda shard: files.remove(files.report_path(folder, resolved.split, shard)), again))
+    print(f"{resolved.split}: {len(again)} shards have rejects and are built again")
     return set(again)
 
 

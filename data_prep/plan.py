@@ -21,7 +21,7 @@ from data_prep.plan_files import Part, Plan, PlanError, load
 from data_prep.plan_files import Unit as Unit
 
 
-def settle(
+def resolve(
     folder: str,
     manifest: Manifest,
     split: str,
@@ -85,13 +85,13 @@ def settle(
         root=manifest.root,
     )
     plan_files.write(grown, found, shards)
-    settled = load(folder, split)
-    if settled != grown:
+    resolved = load(folder, split)
+    if resolved != grown:
         raise PlanError(
             f"{folder}: another run has planned the split {split!r} at the same time from another list of videos. "
             "Let only one of them run, and give its command again"
         )
-    return settled
+    return resolved
 
 
 def check_split_name(split: str) -> None:

@@ -286,7 +286,7 @@ def test_the_table_of_localization(tmp_path):
     assert order == [
         *("the network, by method", "cam 3 of 52 undecided", "attention"),
         *("the same network before training", "cam, untrained"),
-        *("without listening", "whole image", "centred disc", "upper bound"),
+        *("trivial baselines", "whole image", "centred disc", "upper bound"),
     ]
     html = (tmp_path / "report.html").read_text()
     assert html.count('class="best"') == 1 and "<b>attention</b>" in html and "<b>40.4</b>" in html
@@ -294,12 +294,17 @@ def test_the_table_of_localization(tmp_path):
     assert "silent objects lit" not in page.text and "sounding objects that are found" in page.text
 
 
+@pytest.mark.parametrize("key", ["sounding_above_silent", "told_from_silent"])
+def test_numbers_under_their_earlier_names(tmp_path, key):
+    rows = [localization_row("cam", "network", 0.5, **{key: 0.8125})]
+    table = page_of(tmp_path, {"localization_validation.json": localization(rows=rows)}).rows()
+    assert dict(zip(table["map"], table["cam"], strict=True))["sounding above silent ↑"] == "81.2"
+
+
 def test_the_best_method_is_compared_by_intervals(tmp_path):
     text = page_of(tmp_path, {"localization_validation.json": localization()}).text
     assert "the best of its methods is “attention”, with 40.4." in text
-    assert (
-        "of those that do not listen is “centred disc”, with 20.0: that is clearly less." in text
-    )  # not the upper bound
+    assert "of the trivial baselines is “centred disc”, with 20.0: that is clearly less." in text  # not the upper bound
     assert "before training is “cam, untrained”, with 38.0: that is less, but the intervals overlap." in text
     rows = [localization_row("cam", "network", 0.15), localization_row("centred disc", "trivial", 0.2)]
     text = page_of(tmp_path, {"localization_validation.json": localization(rows=rows)}).text

@@ -92,7 +92,7 @@ def _check(settings: ConfigDict, name: str, task: Task) -> None:
             raise UserError(f"{key}={settings[key]!r} must be a whole number, at least {least}.")
 
 
-def ask(name: str, evaluator: Evaluator, state: Any) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+def run_evaluator(name: str, evaluator: Evaluator, state: Any) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Runs an evaluator. Returns its numbers and its pictures, named `<name>/<metric>`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Does a map show where the sound is? The field's numbers, and the rows of those who never listen.
+"""Does a map show where the sound is? The field's numbers, and trivial baselines.
 
 python -m cmav.evals.localization --boxes=vggss.json           # the trivial rows alone, as a table
 python -m cmav.evals.localization --boxes=Annotations --json   # of Flickr-SoundNet's folder, as JSON
@@ -47,7 +47,7 @@ def score(heatmaps: Iterable[np.ndarray], truths: Sequence[Truth]) -> Scores:
 
 
 def trivial_scores(truths: Sequence[Truth]) -> dict[str, Scores]:
-    """The rows that belong in every table, by name: what one gets without listening, and what nobody can pass.
+    """The rows that belong in every table, by name: what is got without the sound, and what nobody can pass.
 
     - whole image: all pixels, not half of them.
     - centred disc: of half of the area.
@@ -141,7 +141,7 @@ def _judge(ranking: Ranking, truth: Truth, predicted_HxW: np.ndarray | None = No
         pixel_ap=ranking.average_precision(truth_HxW > 0),
         found=tuple(map(bool, found)),
         silent_found=tuple(map(bool, _find(ranking, truth, truth.silent_Kx4))),
-        told_from_silent=tuple(bool(one < other) for one in sounding for other in silent),
+        sounding_above_silent=tuple(bool(one < other) for one in sounding for other in silent),
         share_by_lot=ranking.share_by_lot,
     )
 

@@ -31,14 +31,17 @@ from cmav.evals.localization_pictures import Example, draw
 from cmav.evals.localization_scores import Scores, format_table
 from cmav.localization import boxes, methods
 from cmav.localization.boxes import SIZE, Truth
-from cmav.localization.listening import HEADS, Listening, find_maps
 from cmav.localization.scenes import read_scenes
+from cmav.localization.task import HEADS, LocalizationTask, find_maps
 from cmav.models import maps
 from cmav.models.precision import float32_einsum
 from cmav.tasks.base import Maps
 
 # Of each method, for TensorBoard; the report has all.
-_SCALARS = ("pixel_ap", "ciou50", "auc", "source_recall", "distractor_recall", "told_from_silent", "false_alarm_rate")
+_SCALARS = (
+    *("pixel_ap", "ciou50", "auc", "source_recall", "distractor_recall"),
+    *("sounding_above_silent", "false_alarm_rate"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,9 +64,9 @@ class LocalizationEvaluator:
     """Judges a network's maps of a split where `config.boxes` has boxes, and draws those of some of its clips.
 
     `run` yields for each method `<method>_pixel_ap`, `_ciou50` and `_auc`, and, where they can be known,
-    `_source_recall`, `_distractor_recall`, `_told_from_silent` and `_false_alarm_rate`; then `maps`, a picture. Clips
-    and boxes belong together by the name of the video. The report also has the numbers of a network that never learned
-    and of those who never listen.
+    `_source_recall`, `_distractor_recall`, `_sounding_above_silent` and `_false_alarm_rate`; then `maps`, a picture.
+    Clips and boxes belong together by the name of the video. The report also has the numbers of a network that never
+    learned, and of trivial baselines.
     """
 
     needs, needs_head = Maps, True
@@ -76,13 +79,13 @@ class LocalizationEvaluator:
         if self._doubt:
             logging.warning("%s.", self._doubt)
         self._index = SplitIndex.load(data.dir, split)
-        self._listening = Listening.of(task, size=checks.frame_side(self._index), stride=config.stride or None)
-        self._records = self._listening.usable_records(self._index)
+        self._task = LocalizationTask.of(task, size=checks.frame_side(self._index), stride=config.stride or None)
+        self._records = self._task.usable_records(self._index)
         self._truths, self._without = _read_truths(config.boxes, config.scenes)
         if self._truths:
             clip_ids.require_any(self._index, self._records, self._truths, self._no_boxes())
         self._pictured = self._choose_pictured(config.pictures)
-        answer = functools.partial(_answer, listening=self._listening, methods=tuple(config.methods))
+        answer = functools.partial(_answer, task=self._task, methods=tuple(config.methods))
         self._answer = jax.jit(answer, out_shardings=distributed.replicated(mesh))
         self._step = 0
         self._trained: Judgement | None = None
@@ -106,10 +109,10 @@ class LocalizationEvaluator:
                 dataclasses.replace(example, maps={name: found[name][row] for name in self._config.methods})
                 for row, (_, example) in zip(rows, self._pictured, strict=True)
             ]
-            self._picture = draw(examples, self._listening.centres)
+            self._picture = draw(examples, self._task.centres)
             yield "maps", self._picture
         if self._truths and self._untrained is None:
-            init = jax.jit(self._listening.task.init, out_shardings=distributed.replicated(self._mesh))
+            init = jax.jit(self._task.of_network.init, out_shardings=distributed.replicated(self._mesh))
             self._untrained = self._judge(self._find(init(jax.random.key(0)), records))
 
     def write_report(self, folder: epath.Path) -> list[epath.Path]:
@@ -138,8 +141,8 @@ class LocalizationEvaluator:
             "step": self._step,
             "clips": len(truths),
             "clips_without": self._trained.clips_without,
-            "size": self._listening.size,
-            "stride": self._listening.stride,
+            "size": self._task.size,
+            "stride": self._task.stride,
             "rows": rows,
             "heads": self._trained.heads or None,
             "doubt": self._doubt,
@@ -170,7 +173,7 @@ class LocalizationEvaluator:
     def _make_example(self, record: Mapping[str, Any], seed: Any, view: Any) -> dict[str, Any]:
         """Pictures and sound, and `file`: the number of its video among those with boxes, followed by those without."""
         number = files.number_of_file(record["clip_id"], [*self._truths, *self._without])
-        return {**self._listening.make_example(record), "file": number}
+        return {**self._task.make_example(record), "file": number}
 
     def _judge(self, found: Mapping[str, np.ndarray]) -> Judgement:
         """Measures the maps of the records whose file has boxes.
@@ -195,14 +198,14 @@ class LocalizationEvaluator:
             alarms = false_alarms(peaks[seen], peaks[unseen]) if len(unseen) else None
             scores[method] = dataclasses.replace(localization.score(enlarged, truths), false_alarms=alarms)
         heads = []
-        known = self._listening.task.map_methods()
+        known = self._task.of_network.map_methods()
         for method in [one for one in self._config.methods if known[one].by_heads]:
             by_head = (map(self._enlarge, found[HEADS][row]) for row in seen)
             heads = localization.count_sources(scores[method], by_head, truths)
         return Judgement(scores, heads, len(unseen))
 
     def _enlarge(self, map_HxW: np.ndarray) -> np.ndarray:
-        return np.asarray(maps.upsample(map_HxW, (SIZE, SIZE), self._listening.centres))
+        return np.asarray(maps.upsample(map_HxW, (SIZE, SIZE), self._task.centres))
 
     def _choose_pictured(self, count: int) -> list[tuple[int, Example]]:
         """Records with sound, evenly spaced in the split, and their middle frames. Always the same."""
@@ -230,11 +233,11 @@ def _read_truths(boxes_path: str, scenes_folder: str) -> tuple[dict[str, Truth],
 
 
 def _answer(
-    variables: Mapping[str, Any], batch: Mapping[str, jax.Array], *, listening: Listening, methods: Sequence[str]
+    variables: Mapping[str, Any], batch: Mapping[str, jax.Array], *, task: LocalizationTask, methods: Sequence[str]
 ) -> dict[str, jax.Array]:
     """What is above 0 in the maps, averaged around the middle: [B, H', W'] by method, and of heads [B, A, H', W']."""
-    weights_T = np.maximum(1 - abs(2 * listening.token_times / listening.clip.seconds - 1), 0)
-    found = find_maps(variables, batch, listening=listening, methods=methods)
+    weights_T = np.maximum(1 - abs(2 * task.token_times / task.clip.seconds - 1), 0)
+    found = find_maps(variables, batch, task=task, methods=methods)
     found = {
         name: float32_einsum("t,bt...->b...", weights_T / weights_T.sum(), jax.nn.relu(x)) for name, x in found.items()
     }

@@ -26,8 +26,8 @@ class Row:
       found: of each source, whether it is (`find_sources`); empty where boxes are opinions about the same source.
       share_by_lot: of the picture, how much is in the brighter half or out of it by lot.
       silent_found: of each silent object, whether it is found by the same rule as sources: better not.
-      told_from_silent: of each source and each silent object beside it, whether the source's box is brighter, by the
-        mean place of its pixels among all.
+      sounding_above_silent: of each source and each silent object beside it, whether the source's box is brighter, by
+        the mean place of its pixels among all.
     """
 
     file: str
@@ -37,7 +37,7 @@ class Row:
     found: tuple[bool, ...]
     share_by_lot: float
     silent_found: tuple[bool, ...] = ()
-    told_from_silent: tuple[bool, ...] = ()
+    sounding_above_silent: tuple[bool, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,9 +89,9 @@ class Scores:
         return _share(row.silent_found for row in self.rows)
 
     @property
-    def told_from_silent(self) -> float | None:
+    def sounding_above_silent(self) -> float | None:
         """The share of pairs of a source and a silent object in which the source is brighter. By chance: a half."""
-        return _share(row.told_from_silent for row in self.rows)
+        return _share(row.sounding_above_silent for row in self.rows)
 
     @property
     def undecided(self) -> int:
@@ -112,7 +112,10 @@ class Scores:
         numbers: dict[str, float | int | None] = {"clips": len(self.rows)}
         for name, (low, high) in intervals.items():
             numbers |= {name: getattr(self, name), f"{name}_low": low, f"{name}_high": high}
-        for name in ("source_recall", "source_recall_of_several", "distractor_recall", "told_from_silent", "undecided"):
+        for name in (
+            *("source_recall", "source_recall_of_several", "distractor_recall"),
+            *("sounding_above_silent", "undecided"),
+        ):
             numbers[name] = getattr(self, name)
         alarms = self.false_alarms
         for name, end in (("false_alarm_rate", "rate"), ("false_alarm_low", "low"), ("false_alarm_high", "high")):
@@ -137,7 +140,7 @@ _COLUMNS = {
     "sources": "source_recall",
     "of several": "source_recall_of_several",
     "silent lit": "distractor_recall",
-    "told apart": "told_from_silent",
+    "above silent": "sounding_above_silent",
     "false alarms": "false_alarm_rate",
 }
 

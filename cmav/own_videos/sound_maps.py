@@ -13,7 +13,7 @@ import numpy as np
 
 from cmav import distributed
 from cmav.localization import heat
-from cmav.localization.listening import HEADS, Listening, find_maps
+from cmav.localization.task import HEADS, LocalizationTask, find_maps
 from cmav.media import decoding
 from cmav.media.manifest import Video
 from cmav.media.streams import RejectedError
@@ -84,19 +84,19 @@ class Localizer:
           size: width and height to which pictures are brought, in pixels. The network sees all of a picture: what is
             cropped in training is the edge, where sounds come from as well.
           batch_size: windows at a time; rounded up to what divides over the devices.
-          stride: see `Listening.of`.
+          stride: see `LocalizationTask.of`.
 
         Raises:
           UserError: for a stride that the network cannot have.
         """
         self.worker = decoding.worker()
-        listening = Listening.of(network.task, size=size, stride=stride)
-        self._network, self._method, self._clip, self._size = network, method, listening.clip, size
-        self._make_example = example_maker(listening.make_example)
-        self._find_maps = jax.jit(functools.partial(find_maps, listening=listening, methods=(method,)))
+        task = LocalizationTask.of(network.task, size=size, stride=stride)
+        self._network, self._method, self._clip, self._size = network, method, task.clip, size
+        self._make_example = example_maker(task.make_example)
+        self._find_maps = jax.jit(functools.partial(find_maps, task=task, methods=(method,)))
         self._batch_size = math.ceil(batch_size / network.mesh.size) * network.mesh.size
-        self.stride = listening.stride
-        self._token_times, (self._rows, self._columns) = listening.token_times, listening.centres
+        self.stride = task.stride
+        self._token_times, (self._rows, self._columns) = task.token_times, task.centres
 
     def close(self) -> None:
         """Ends the process that reads the videos."""
@@ -116,7 +116,7 @@ class Localizer:
         windows, answers, lost = [], [], []
         examples = decoding.Ahead(self._examples(path, lost), windows_ahead(self._clip, self._size))
         try:
-            for window, answer in in_batches(examples, self._ask, self._batch_size):
+            for window, answer in in_batches(examples, self._run, self._batch_size):
                 windows.append(window)
                 answers.append(answer)
                 progress(window.end)
@@ -148,5 +148,5 @@ class Localizer:
         except RejectedError as error:
             lost.append(str(error))
 
-    def _ask(self, batch: Example) -> dict[str, jax.Array]:
+    def _run(self, batch: Example) -> dict[str, jax.Array]:
         return self._find_maps(self._network.variables, distributed.to_devices(batch, self._network.mesh))

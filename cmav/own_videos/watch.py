@@ -136,7 +136,7 @@ def in_batches(
     tags: list[tuple[Any, bool]] = []
     examples: list[Example] = []
 
-    def ask() -> tuple[list[tuple[Any, bool]], Answer]:
+    def run() -> tuple[list[tuple[Any, bool]], Answer]:
         if not examples:
             return tags, None
         padding = [{key: np.zeros_like(x) for key, x in examples[0].items()}] * (batch_size - len(examples))
@@ -155,12 +155,12 @@ def in_batches(
         if example is not None:
             examples.append(example)
         if len(examples) == batch_size:
-            asked = ask()
+            pending = run()
             tags, examples = [], []
             yield from finish(*before)
-            before = asked
+            before = pending
     yield from finish(*before)
-    yield from finish(*ask())
+    yield from finish(*run())
 
 
 def _one_after_another(

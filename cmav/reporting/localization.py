@@ -1,4 +1,4 @@
-"""The table of localization: a network's maps against the truth, beside those of who never listens, and a legend."""
+"""The table of localization: a network's maps against the truth, beside trivial baselines, and a legend."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -79,8 +79,8 @@ COLUMNS = (
         "whatever moves.",
     ),
     Column(
-        "told_from_silent",
-        "told from silent",
+        "sounding_above_silent",
+        "sounding above silent",
         True,
         "of a sounding object and a silent one in the same clip, how often the sounding one is the brighter. By chance "
         "it is half.",
@@ -105,8 +105,8 @@ _SHOWN = (
     "Some clips, always the same ones, and the map of each method around the middle of the clip. In white, where it is "
     "known, what really sounds."
 )
-_WITHOUT_LISTENING = (
-    "<p>The maps <em>without listening</em> know nothing of the video. They belong here because the field's rule takes "
+_TRIVIAL = (
+    "<p>The <em>trivial baselines</em> know nothing of the video. They belong here because the field's rule takes "
     "the brighter half of a map for its answer, always half of the picture: even a disc in the middle covers many true "
     "boxes, and whoever does no better has shown nothing. The <em>upper bound</em> is the truth itself under this "
     "rule, and nobody can pass it. It is low where objects are small, because half of the picture is far more than "
@@ -159,7 +159,7 @@ def _verdict(results: Results) -> str:
     if best is None:
         return ""
     text = f"By pixel AP the best of its methods is “{best.name}”, with {percent(best.numbers['pixel_ap'])}."
-    for kind, whose in (("trivial", "of those that do not listen"), ("untrained", "of the network before training")):
+    for kind, whose in (("trivial", "of the trivial baselines"), ("untrained", "of the network before training")):
         if other := results.best(kind):
             text += f" The best {whose} is “{other.name}”, with {percent(other.numbers['pixel_ap'])}: "
             text += _compare(best, other)
@@ -231,7 +231,7 @@ def _legend(results: Results, methods: Mapping[str, MapMethod]) -> str:
             "</dl>",
             "<h3>What the rows are</h3>",
             legend((row.name for row in results.rows), {name: method.meaning for name, method in methods.items()}),
-            _WITHOUT_LISTENING,
+            _TRIVIAL,
         ]
     )
 

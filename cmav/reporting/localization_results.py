@@ -11,9 +11,10 @@ from typing import Any
 KINDS = {
     "network": "the network, by method",
     "untrained": "the same network before training",
-    "trivial": "without listening",
+    "trivial": "trivial baselines",
 }
 _UPPER_BOUND = "upper bound"
+_RENAMED = {"told_from_silent": "sounding_above_silent"}  # in files of earlier runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +39,10 @@ class Row:
         name, kind = str(row["name"]), row["kind"]
         if kind not in KINDS:
             raise ValueError(f"the row {name!r} is of kind {kind!r}")
-        numbers = {key: None if row[key] is None else float(row[key]) for key in row.keys() - {"name", "kind"}}
+        numbers = {
+            _RENAMED.get(key, key): None if row[key] is None else float(row[key])
+            for key in row.keys() - {"name", "kind"}
+        }
         if numbers.get("pixel_ap") is None:
             raise ValueError(f"the row {name!r} has no pixel_ap")
         return cls(name, kind, numbers, undecided=int(numbers.get("undecided") or 0))

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from cmav import distributed
 from cmav.config import trained_by
 from cmav.errors import UserError, within
-from cmav.evals.evaluators import EVALUATORS, ask, make_evaluators
+from cmav.evals.evaluators import EVALUATORS, make_evaluators, run_evaluator
 from cmav.tasks import make_task
 from cmav.training import pretrained, splits, summary, train
 from cmav.training.checkpoint import Checkpoints
@@ -44,7 +44,7 @@ def evaluate(
     """
     check_there_is_something(config, workdir)
     split = split or config.data.eval_split
-    config = pretrained.settle(config, str(workdir), overrides or {}, to_train=False)
+    config = pretrained.resolve_config(config, str(workdir), overrides or {}, to_train=False)
     mesh = distributed.make_mesh()
     state, step = _load(config, workdir, step, mesh)
     evaluators = _make_evaluators(config, step, mesh, split)
@@ -53,7 +53,7 @@ def evaluate(
         workdir.mkdir(parents=True, exist_ok=True)
     metrics = {"step": step}
     for name, evaluator in evaluators.items():
-        metrics |= ask(name, evaluator, state)[0]
+        metrics |= run_evaluator(name, evaluator, state)[0]
         if is_lead:
             for path in evaluator.write_report(workdir):
                 print(f"wrote {path}")
@@ -85,7 +85,7 @@ def evaluate_splits(
     for number, (split_config, folder) in runs.items():
         with within(f"split {number}"):
             check_there_is_something(split_config, epath.Path(folder))
-            split_config = pretrained.settle(split_config, folder, overrides or {}, to_train=False)
+            split_config = pretrained.resolve_config(split_config, folder, overrides or {}, to_train=False)
             _make_evaluators(split_config, step or pretrained.newest_step(folder) or 0, mesh)
             runs[number] = split_config, folder
     rows = {}
@@ -114,7 +114,7 @@ def check_there_is_something(config: ConfigDict, workdir: epath.Path) -> None:
 
 
 def _make_evaluators(config: ConfigDict, step: int, mesh: Any, split: str | None = None) -> dict[str, Any]:
-    """Of a settled config. Frames and tokens are those of the phase that the checkpoint of `step` comes from."""
+    """Of a resolved config. Frames and tokens are those of the phase that the checkpoint of `step` comes from."""
     return make_evaluators(config, make_task(config, phase_of(config, step).settings), mesh, split)
 
 

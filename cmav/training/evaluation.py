@@ -10,7 +10,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from cmav import processes
-from cmav.evals.evaluators import Evaluator, ask
+from cmav.evals.evaluators import Evaluator, run_evaluator
 
 
 class Evaluations:
@@ -54,7 +54,7 @@ class Evaluations:
           Exception: of an evaluator, with a note that names it.
         """
         for name in self.due(evaluators, step):
-            metrics, pictures = ask(name, evaluators[name], state)
+            metrics, pictures = run_evaluator(name, evaluators[name], state)
             self._writer.write_scalars(step, metrics)
             self._writer.write_images(step, pictures)
             shown = "  ".join(f"{key} {value:.4g}" for key, value in metrics.items())

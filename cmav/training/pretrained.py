@@ -90,7 +90,9 @@ def is_wanted(config: ConfigDict) -> bool:
     return bool(config.init.checkpoint) and not class_of(config.task).starts_afresh(config)
 
 
-def settle(config: ConfigDict, workdir: str, overrides: Mapping[str, Any], *, to_train: bool = True) -> ConfigDict:
+def resolve_config(
+    config: ConfigDict, workdir: str, overrides: Mapping[str, Any], *, to_train: bool = True
+) -> ConfigDict:
     """The config of a run in `workdir`, with the network that it has or is to start from.
 
     A run that has begun keeps its own network, wherever the one that it started from may be by now. Of one that is to
@@ -125,7 +127,7 @@ def inherit(config: ConfigDict, run: str, step: int, overrides: Mapping[str, Any
       config: what everything else comes from. All of its phases get the rate of the phase that the checkpoint is of.
       run: folder of the other run; where it has lost its `config.json` nothing is changed, and that is said.
       step: of the checkpoint.
-      overrides: as in `settle`.
+      overrides: as in `resolve_config`.
 
     Raises:
       UserError: where the run's `config.json` is damaged.
@@ -142,7 +144,7 @@ def inherit(config: ConfigDict, run: str, step: int, overrides: Mapping[str, Any
 
 
 def _inherit_own(config: ConfigDict, run: str, overrides: Mapping[str, Any], *, to_train: bool) -> ConfigDict:
-    """As `inherit`, of the run of this very config: its clips and its head count as well. See `settle`."""
+    """As `inherit`, of the run of this very config: its clips and its head count as well. See `resolve_config`."""
     theirs = _config_of(run)
     if theirs is None:
         return config.copy_and_resolve_references()

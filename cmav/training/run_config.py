@@ -1,4 +1,4 @@
-"""A run's `config.json`: what its weights mean. Written once the run is settled, read by all who take its network.
+"""A run's `config.json`: what its weights mean. Written once all of it is resolved, read by all who take its network.
 
 The file is the config as JSON. Beside the config's own keys it has
 

@@ -32,18 +32,18 @@ def clips(unit, video, alive):
 def build(folder, split, names):
     videos = [Video(f"{name}.mp4", name, num_bytes=1) for name in names]
     listed = Manifest("/", {split: videos})
-    settled = plan.settle(str(folder), listed, split, ClipOptions(size=16), 0, allow_overlap=True)
+    resolved = plan.resolve(str(folder), listed, split, ClipOptions(size=16), 0, allow_overlap=True)
     is_staged = (folder / f"index-{split}.npy").exists()
-    for shard in sorted(set(range(settled.num_shards)) - shards.finished(str(folder), settled)):
-        shards.build(settled.unit(shard, str(folder), "/", is_staged=is_staged), cutter=clips)
+    for shard in sorted(set(range(resolved.num_shards)) - shards.finished(str(folder), resolved)):
+        shards.build(resolved.unit(shard, str(folder), "/", is_staged=is_staged), cutter=clips)
 
 
 def finish_each(begin, end, folders, split):
     """Finishes a split of each folder, at the same time as the other process."""
     plans = [plan.load(folder, split) for folder in folders]
-    for folder, settled in zip(folders, plans, strict=True):
+    for folder, resolved in zip(folders, plans, strict=True):
         begin.wait()
-        finish.finish(folder, settled)
+        finish.finish(folder, resolved)
         end.wait()
 
 

@@ -186,7 +186,7 @@ def test_a_file_that_is_gone_for_good(videos, tmp_path, capsys):
 def test_what_is_not_the_files_fault_rejects_nothing(videos, tmp_path, error):
     out = str(tmp_path / "out")
     listed = plan.Manifest(str(videos), {"train": [plan.Video("v0.mp4", "v0")]})
-    unit = plan.settle(out, listed, "train", plan.ClipOptions(), 1).unit(0, out, str(videos))
+    unit = plan.resolve(out, listed, "train", plan.ClipOptions(), 1).unit(0, out, str(videos))
 
     def cutter(unit, video, alive):
         raise error
@@ -216,14 +216,14 @@ def test_a_clip_that_breaks_the_contract_costs_its_video(videos, tmp_path, monke
 
 def test_a_dataset_of_the_older_form_grows(videos, out, sample):
     """As `plan.json` was, with all videos in it; reports did not say of which list they are."""
-    settled = plan.load(str(out), "train")
-    old = plan.plan_files.options_in_words(settled)
+    resolved = plan.load(str(out), "train")
+    old = plan.plan_files.options_in_words(resolved)
     folder = out / "build/train"
-    videos_there = sorted(settled.videos(), key=lambda video: video.source)
+    videos_there = sorted(resolved.videos(), key=lambda video: video.source)
     for path in folder.glob("videos-*.json"):
         path.unlink()
     for path in folder.glob("shard-*.json"):
-        path.write_text(path.read_text().replace(f', "part": "{settled.listing}"', ""))
+        path.write_text(path.read_text().replace(f', "part": "{resolved.listing}"', ""))
     (folder / "keys-00000.npy").unlink()
     head = {"split": "train", "options": old, "classes": (), "videos": list(map(dataclasses.asdict, videos_there))}
     (folder / "plan.json").write_text(shards.json.dumps(head))

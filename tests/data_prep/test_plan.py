@@ -21,15 +21,15 @@ OPTIONS = ClipOptions()
 VIDEOS = [Video(f"v{k}.mp4", f"v{k}", num_bytes=10) for k in range(40)]
 
 
-def settle(folder, videos=VIDEOS, split="train", options=OPTIONS, num_shards=0, classes=()):
-    return plan.settle(
+def resolve(folder, videos=VIDEOS, split="train", options=OPTIONS, num_shards=0, classes=()):
+    return plan.resolve(
         str(folder), Manifest("/videos", {split: videos}, classes), split, options, num_shards, allow_overlap=True
     )
 
 
 def test_every_video_is_in_one_shard(tmp_path):
-    settled = settle(tmp_path, num_shards=7)
-    shards = [settled.unit(shard, "out", "/videos").videos for shard in range(7)]
+    resolved = resolve(tmp_path, num_shards=7)
+    shards = [resolved.unit(shard, "out", "/videos").videos for shard in range(7)]
     assert sorted(itertools.chain(*shards), key=lambda video: int(video.name[1:])) == VIDEOS
     assert list(shards[2]) == VIDEOS[2::7]
     assert {len(videos) for videos in shards} == {5, 6}
@@ -43,10 +43,10 @@ def test_shards_depend_on_the_number_of_videos_alone():
 def test_a_plan_is_read_back_as_it_was(tmp_path):
     odd = Video("\udcff x.mp4", "x", 1.25, 3.5, 2, "swim", ("a", "b"), 7)
     options = ClipOptions(Fraction(21, 5), 64, Fraction(25), 16_000, 80)
-    settled = settle(tmp_path, [odd, *VIDEOS], options=options, num_shards=3, classes=("fly", "run", "swim"))
-    assert plan.load(str(tmp_path), "train") == settled
+    resolved = resolve(tmp_path, [odd, *VIDEOS], options=options, num_shards=3, classes=("fly", "run", "swim"))
+    assert plan.load(str(tmp_path), "train") == resolved
     first = (tmp_path / "build/train/plan.json").read_bytes()
-    assert settle(tmp_path, [odd, *VIDEOS], options=options, num_shards=3, classes=("fly", "run", "swim")) == settled
+    assert resolve(tmp_path, [odd, *VIDEOS], options=options, num_shards=3, classes=("fly", "run", "swim")) == resolved
     assert (tmp_path / "build/train/plan.json").read_bytes() == first
 
 
@@ -65,30 +65,30 @@ def test_a_plan_is_read_back_as_it_was(tmp_path):
     ],
 )
 def test_what_differs_is_named(tmp_path, change, message):
-    settle(tmp_path)
+    resolve(tmp_path)
     with pytest.raises(PlanError, match=f"(?s){message}.*another --out") as error:
-        settle(tmp_path, **change)
+        resolve(tmp_path, **change)
     assert files.build_folder(str(tmp_path), "train") in str(error.value)
 
 
 def test_a_damaged_plan(tmp_path):
-    settle(tmp_path)
+    resolve(tmp_path)
     (tmp_path / "build/train/plan.json").write_text('{"split": ')
     with pytest.raises(PlanError, match="damaged"):
-        settle(tmp_path)
+        resolve(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["all", "a b", "a/b", "", "-", "train[:10]", "a+b", "á"])
 def test_split_names_that_tfds_cannot_read(tmp_path, name):
     with pytest.raises(PlanError, match="cannot be called"):
-        settle(tmp_path, split=name)
+        resolve(tmp_path, split=name)
 
 
 def test_splits_of_a_folder_keep_clip_ids_apart(tmp_path):
-    settle(tmp_path)
-    other = settle(tmp_path, [VIDEOS[0], Video("w.mp4", "w")], split="validation")
+    resolve(tmp_path)
+    other = resolve(tmp_path, [VIDEOS[0], Video("w.mp4", "w")], split="validation")
     assert [video.name for video in other.videos()] == ["validation/v0", "w"]
-    assert next(settle(tmp_path).videos()).name == "v0"  # and the first plan still holds
+    assert next(resolve(tmp_path).videos()).name == "v0"  # and the first plan still holds
 
 
 def test_splits_of_a_folder_share_one_list_of_classes(tmp_path):
@@ -97,20 +97,20 @@ def test_splits_of_a_folder_share_one_list_of_classes(tmp_path):
         return [Video(f"{x}.mp4", x, label=classes.index(x), label_name=x) for x in labels], classes
 
     videos, classes = labelled("fly", "run", "swim")
-    settle(tmp_path, videos, classes=classes)
+    resolve(tmp_path, videos, classes=classes)
     videos, classes = labelled("swim", "fly")
-    test = settle(tmp_path, videos, split="test", classes=classes)
+    test = resolve(tmp_path, videos, split="test", classes=classes)
     assert [(video.label_name, video.label) for video in test.videos()] == [("swim", 2), ("fly", 0)]
     videos, classes = labelled("swim", "walk")
     with pytest.raises(PlanError, match=r"not among them: walk.*\n.*one CSV"):
-        settle(tmp_path, videos, split="dev", classes=classes)
+        resolve(tmp_path, videos, split="dev", classes=classes)
 
 
 def test_shards_are_for_the_videos_that_are_there(tmp_path):
     missing = [Video(f"m{k}.mp4", f"m{k}") for k in range(1000)]
-    settled = settle(tmp_path, [*missing, *VIDEOS[:3]])
-    assert settled.num_shards == 3 and settled.num_videos == 1003
-    assert settle(tmp_path / "none", missing).num_shards == 1
+    resolved = resolve(tmp_path, [*missing, *VIDEOS[:3]])
+    assert resolved.num_shards == 3 and resolved.num_videos == 1003
+    assert resolve(tmp_path / "none", missing).num_shards == 1
 
 
 def official(name, *splits):
@@ -119,29 +119,29 @@ def official(name, *splits):
 
 def test_an_official_split_is_not_called_like_a_physical_one(tmp_path):
     with pytest.raises(PlanError, match="'train' is an official split"):
-        settle(tmp_path, [official("a", "train")])
-    settle(tmp_path, [official("a", "test1")], split="videos")
+        resolve(tmp_path, [official("a", "train")])
+    resolve(tmp_path, [official("a", "test1")], split="videos")
     with pytest.raises(PlanError, match=r"cannot be called 'test1' here: .* of the split 'videos'"):
-        settle(tmp_path, [official("b")], split="test1")
-    settle(tmp_path, [official("b")], split="more")
+        resolve(tmp_path, [official("b")], split="test1")
+    resolve(tmp_path, [official("b")], split="more")
     with pytest.raises(PlanError, match="'videos' is an official split"):
-        settle(tmp_path, [official("c", "videos")], split="other")
+        resolve(tmp_path, [official("c", "videos")], split="other")
 
 
 def test_an_official_split_lies_within_one_physical_one(tmp_path):
     videos = {"train": [official("a", "fold1")], "test": [official("b", "fold1", "fold2")]}
     with pytest.raises(PlanError, match=r"'fold1' has videos both in the split 'train' and in 'test'"):
-        plan.settle(str(tmp_path), Manifest("/videos", videos), "train", OPTIONS, 0)
-    settle(tmp_path, videos["train"])
+        plan.resolve(str(tmp_path), Manifest("/videos", videos), "train", OPTIONS, 0)
+    resolve(tmp_path, videos["train"])
     with pytest.raises(PlanError, match="'fold1' has videos both"):
-        settle(tmp_path, videos["test"], split="test")
+        resolve(tmp_path, videos["test"], split="test")
 
 
 def test_splits_of_a_folder_share_their_form(tmp_path):
-    settle(tmp_path)
+    resolve(tmp_path)
     with pytest.raises(PlanError, match="give --size 256"):
-        settle(tmp_path, split="test", options=ClipOptions(size=128))
-    settle(tmp_path, split="test", options=ClipOptions(clip_seconds=Fraction(0)))
+        resolve(tmp_path, split="test", options=ClipOptions(size=128))
+    resolve(tmp_path, split="test", options=ClipOptions(clip_seconds=Fraction(0)))
 
 
 def files_of(folder):
@@ -149,28 +149,28 @@ def files_of(folder):
 
 
 def test_it_grows_by_what_is_new(tmp_path):
-    before, old_files = settle(tmp_path), files_of(tmp_path)
+    before, old_files = resolve(tmp_path), files_of(tmp_path)
     new = [Video(f"new{k}.mp4", f"new{k}", num_bytes=10) for k in range(3)]
     listed = [*new[:1], *VIDEOS[::-1], *new[1:]]
-    grown = settle(tmp_path, listed)
+    grown = resolve(tmp_path, listed)
     assert (before.num_shards, grown.num_shards, grown.num_videos) == (16, 19, 43)
     assert [list(grown.shard_videos(shard)) for shard in range(16, 19)] == [[video] for video in new]
     assert list(grown.videos())[:40] == list(before.videos())
     del old_files["plan.json"]
     assert old_files.items() <= files_of(tmp_path).items()
-    assert settle(tmp_path, listed[::-1]) == grown  # the order of the list does not matter
-    assert settle(tmp_path, listed, num_shards=16) == settle(tmp_path, listed, num_shards=19) == grown
+    assert resolve(tmp_path, listed[::-1]) == grown  # the order of the list does not matter
+    assert resolve(tmp_path, listed, num_shards=16) == resolve(tmp_path, listed, num_shards=19) == grown
 
 
 def test_new_videos_do_not_take_old_names(tmp_path):
     parts = [Video("a.mp4", "a", 0, 10, num_bytes=1), Video("a.mp4", "a~2", 5, 15, num_bytes=1)]
-    settle(tmp_path, parts)
+    resolve(tmp_path, parts)
     # As a whole list they would be called otherwise: the new part comes before the old ones in the file.
     more = [Video("a.mp4", "a", 0, 7, num_bytes=1), Video("b/a.mp4", "b/a.mp4", num_bytes=1)]
-    grown = settle(tmp_path, [*more, *parts])
+    grown = resolve(tmp_path, [*more, *parts])
     assert [video.name for video in grown.videos()] == ["a", "a~2", "train/a", "b/a.mp4"]
     assert [video.end for video in grown.videos()] == [10, 15, 7, None]
-    again = settle(tmp_path, [*more, *parts, parts[0]])  # the same row twice is two videos
+    again = resolve(tmp_path, [*more, *parts, parts[0]])  # the same row twice is two videos
     assert [video.name for video in again.videos()][4:] == ["train/a~2"]
 
 
@@ -180,31 +180,31 @@ def test_classes_are_not_renumbered_by_growing(tmp_path):
         return [Video(f"{x}.mp4", x, label=classes.index(x), label_name=x, num_bytes=1) for x in labels], classes
 
     videos, classes = labelled("run", "swim")
-    settle(tmp_path, videos, classes=classes)
+    resolve(tmp_path, videos, classes=classes)
     more, classes = labelled("fly", "run", "swim")
     with pytest.raises(PlanError, match=r"(?s)not among them: fly.*numbers would change"):
-        settle(tmp_path, more, classes=classes)
+        resolve(tmp_path, more, classes=classes)
     # A class that only another split of the CSV has moves the numbers there, and not here.
     new = Video("new.mp4", "new", label=2, label_name="swim", num_bytes=1)
-    grown = settle(tmp_path, [*more[1:], new], classes=classes)
+    grown = resolve(tmp_path, [*more[1:], new], classes=classes)
     assert grown.classes == ("run", "swim")
     assert [(video.label_name, video.label) for video in grown.videos()] == [("run", 0), ("swim", 1), ("swim", 1)]
 
 
 def test_what_is_gone_for_good_may_be_skipped(tmp_path):
-    before = settle(tmp_path)
+    before = resolve(tmp_path)
     manifest = Manifest("/videos", {"train": VIDEOS[5:]})
-    assert plan.settle(str(tmp_path), manifest, "train", OPTIONS, 0, skip_gone=True) == before
+    assert plan.resolve(str(tmp_path), manifest, "train", OPTIONS, 0, skip_gone=True) == before
 
 
 def test_sizes_are_looked_up_once_and_missing_files_stay_missing(tmp_path, monkeypatch):
     (tmp_path / "there.mp4").write_bytes(b"x" * 7)
     videos = {"train": [Video("there.mp4", "there"), Video("none.mp4", "none")]}
-    settled = plan.settle(str(tmp_path), Manifest(str(tmp_path), videos), "train", OPTIONS, 0)
-    assert [video.num_bytes for video in settled.videos()] == [7, -1]
+    resolved = plan.resolve(str(tmp_path), Manifest(str(tmp_path), videos), "train", OPTIONS, 0)
+    assert [video.num_bytes for video in resolved.videos()] == [7, -1]
     monkeypatch.setattr("data_prep.lookup.size", None)
     (tmp_path / "none.mp4").write_bytes(b"x")
-    assert plan.settle(str(tmp_path), Manifest(str(tmp_path), videos), "train", OPTIONS, 0) == settled
+    assert plan.resolve(str(tmp_path), Manifest(str(tmp_path), videos), "train", OPTIONS, 0) == resolved
 
 
 def test_storage_that_does_not_answer_is_not_a_missing_file(tmp_path, monkeypatch):
@@ -214,27 +214,27 @@ def test_storage_that_does_not_answer_is_not_a_missing_file(tmp_path, monkeypatc
     monkeypatch.setattr("cmav.data.storage.DELAYS", (0,))
     monkeypatch.setattr("data_prep.lookup.os", types.SimpleNamespace(stat=stat))
     with pytest.raises(storage.StorageError, match=r"/videos/v0\.mp4: storage does not answer"):
-        settle(tmp_path, [Video("v0.mp4", "v0")])
+        resolve(tmp_path, [Video("v0.mp4", "v0")])
     assert not (tmp_path / "build/train/plan.json").exists()
 
 
 def test_a_unit_reads_its_own_videos_and_no_others(tmp_path):
-    settled = settle(tmp_path, num_shards=7)
+    resolved = resolve(tmp_path, num_shards=7)
     for shard in {*range(7)} - {3}:
         (tmp_path / f"build/train/videos-{shard:05d}.json").unlink()
     unit = pickle.loads(pickle.dumps(plan.load(str(tmp_path), "train").unit(3, str(tmp_path), "/videos")))
     assert list(unit.videos) == VIDEOS[3::7] and len(unit.videos) == 6
-    assert len(pickle.dumps(settled.unit(3, str(tmp_path), "/videos"))) < 2000
+    assert len(pickle.dumps(resolved.unit(3, str(tmp_path), "/videos"))) < 2000
     with pytest.raises(PlanError, match=r"videos-00002.json is missing or damaged"):
-        list(settled.unit(2, str(tmp_path), "/videos").videos)
+        list(resolved.unit(2, str(tmp_path), "/videos").videos)
 
 
 def test_two_plans_at_once_are_noticed(tmp_path):
-    settled = settle(tmp_path, num_shards=2)
-    settle(tmp_path / "other", VIDEOS[1:], num_shards=2)
+    resolved = resolve(tmp_path, num_shards=2)
+    resolve(tmp_path / "other", VIDEOS[1:], num_shards=2)
     shutil.copy(tmp_path / "other/build/train/videos-00001.json", tmp_path / "build/train")
     with pytest.raises(PlanError, match="two runs planned the split at once"):
-        list(settled.shard_videos(1))
+        list(resolved.shard_videos(1))
 
 
 def old_form(folder, split, videos, classes=(), num_shards=7):
@@ -249,33 +249,33 @@ def old_form(folder, split, videos, classes=(), num_shards=7):
 
 def test_plans_without_a_version_go_on(tmp_path):
     old_form(tmp_path, "train", VIDEOS)
-    settled = settle(tmp_path)
-    assert [list(settled.shard_videos(shard)) for shard in range(7)] == [VIDEOS[k::7] for k in range(7)]
-    assert settled == plan.load(str(tmp_path), "train") and settled.options == OPTIONS
-    assert settle(tmp_path, [*VIDEOS, Video("new.mp4", "new", num_bytes=1)]).num_shards == 8
+    resolved = resolve(tmp_path)
+    assert [list(resolved.shard_videos(shard)) for shard in range(7)] == [VIDEOS[k::7] for k in range(7)]
+    assert resolved == plan.load(str(tmp_path), "train") and resolved.options == OPTIONS
+    assert resolve(tmp_path, [*VIDEOS, Video("new.mp4", "new", num_bytes=1)]).num_shards == 8
 
 
 def test_beside_plans_without_a_version_others_are_made(tmp_path):
     run = Video("v0.mp4", "v0", label=1, label_name="run", splits=("test1",), num_bytes=3)
     old_form(tmp_path, "train", [run], classes=("fly", "run"))
     videos = [Video("v0.mp4", "v0", label=0, label_name="run", num_bytes=4)]
-    other = settle(tmp_path, videos, split="validation", classes=("run",))
+    other = resolve(tmp_path, videos, split="validation", classes=("run",))
     assert next(other.videos()) == dataclasses.replace(videos[0], name="validation/v0", label=1)
     with pytest.raises(PlanError, match="cannot be called 'test1'"):
-        settle(tmp_path, VIDEOS, split="test1")
+        resolve(tmp_path, VIDEOS, split="test1")
 
 
 def test_a_plan_of_a_newer_form_is_left_alone(tmp_path):
-    settle(tmp_path)
+    resolve(tmp_path)
     path = tmp_path / "build/train/plan.json"
     path.write_text(path.read_text().replace('"version": 2', '"version": 3'))
     with pytest.raises(PlanError, match="a newer cmav"):
-        settle(tmp_path)
+        resolve(tmp_path)
 
 
 def test_the_sources_of_all_splits(tmp_path):
-    settle(tmp_path, VIDEOS[:2])
-    settle(tmp_path, [Video("w.mp4", "w", 1.5, 3.0, num_bytes=1)], split="test")
+    resolve(tmp_path, VIDEOS[:2])
+    resolve(tmp_path, [Video("w.mp4", "w", 1.5, 3.0, num_bytes=1)], split="test")
     sources = [(split, root, list(videos)) for split, root, videos in plan_files.planned_sources(str(tmp_path))]
     assert sources == [
         ("test", "/videos", [("w.mp4", 1.5, 3.0)]),

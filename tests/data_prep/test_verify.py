@@ -11,7 +11,7 @@ from cmav.data import index, schema, storage
 from cmav.media.clips import ClipOptions
 from cmav.media.manifest import Video
 from data_prep import finish, shards
-from data_prep.plan import Manifest, settle
+from data_prep.plan import Manifest, resolve
 from data_prep.verify import verify
 from tests import failing_storage
 
@@ -28,7 +28,7 @@ def clip(number: int, **changes) -> schema.Clip:
 def write_dataset(folder, clips, monkeypatch) -> str:
     """Writes clips as they are, two to a shard, past all checks of preparation."""
     videos = [Video(one.source, str(number)) for number, one in enumerate(clips)]
-    plan = settle(str(folder), Manifest("/", {"train": videos}), "train", ClipOptions(size=SIZE), len(clips) // 2)
+    plan = resolve(str(folder), Manifest("/", {"train": videos}), "train", ClipOptions(size=SIZE), len(clips) // 2)
     monkeypatch.setattr(shards, "cut", lambda video, *_: iter([clips[int(video.name)]]))
     for shard in range(plan.num_shards):
         shards.build(plan.unit(shard, str(folder), "/"))

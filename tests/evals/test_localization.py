@@ -169,9 +169,9 @@ def test_silent_objects_are_not_to_be_lit():
     found, wrong, ordered = lit((source, 1)), lit((right, 1)), lit((source, 1), (right, 2), (below, 0.5))
     assert [s.source_recall for s in (found, wrong, ordered)] == [1, 0, 0]
     assert [s.distractor_recall for s in (found, wrong, ordered)] == [0, 0.5, 0.5]
-    assert found.told_from_silent == 1
-    assert wrong.rows[0].told_from_silent[0] is False
-    assert ordered.rows[0].told_from_silent == (False, True)
+    assert found.sounding_above_silent == 1
+    assert wrong.rows[0].sounding_above_silent[0] is False
+    assert ordered.rows[0].sounding_above_silent == (False, True)
     assert localization.score([np.zeros((8, 8))], [truth_of(source)]).distractor_recall is None
 
 
@@ -181,7 +181,7 @@ def test_table_has_what_is_known():
     known = Scores([Row("a", "", 0.5, 0.25, (True, False), 0.0, (True, False, False, False))])
     alarms = Scores(rows, false_alarms([1.0, 2.0], [0.5, 3.0]))
     head, first, second = format_table({"known": known, "alarms": alarms}).splitlines()
-    assert "told apart" not in head
+    assert "above silent" not in head
     assert first.split()[-4:] == ["50.0", "50.0", "25.0", "-"]
     assert second.split()[-4:] == ["-", "-", "-", "50.0"]
 

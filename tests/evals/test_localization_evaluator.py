@@ -26,7 +26,7 @@ from cmav.errors import UserError
 from cmav.evals import localization, localization_evaluator, localization_pictures
 from cmav.evals.evaluators import make_evaluators
 from cmav.localization.boxes import SIZE, Truth
-from cmav.localization.listening import HEADS, Listening, find_maps
+from cmav.localization.task import HEADS, LocalizationTask, find_maps
 from cmav.models import encoders
 from cmav.reporting import localization_results
 from cmav.tasks import make_task
@@ -96,7 +96,7 @@ def config(folder):
     return config
 
 
-def bright(variables, batch, *, listening, methods):
+def bright(variables, batch, *, task, methods):
     """In the place of `_answer`: where the picture is bright. Its heads say so and the contrary, mirrored."""
     grey = batch["video"].astype(jnp.float32).mean(axis=(1, 4)).reshape(-1, GRID, 4, GRID, 4).mean(axis=(2, 4))
     grey = variables["params"]["sign"] * (grey - variables["faint"]["level"])
@@ -155,7 +155,10 @@ def test_numbers_are_those_of_each_records_maps_and_its_own_boxes(config, make, 
     assert "1 clip whose boxes are all damaged, left out: fake0008" in caplog.text
 
     truths = expected_truths(folder)
-    names = ("pixel_ap", "ciou50", "auc", "source_recall", "distractor_recall", "told_from_silent", "false_alarm_rate")
+    names = (
+        *("pixel_ap", "ciou50", "auc", "source_recall", "distractor_recall"),
+        *("sounding_above_silent", "false_alarm_rate"),
+    )
     assert values.keys() == {f"{method}_{name}" for method in METHODS for name in names} | {"maps"}
     for method in METHODS:
         heatmaps = [enlarge(expected_maps(f"{file}_0")[method]) for file in JUDGED]
@@ -322,7 +325,7 @@ def test_boxes_are_not_refused_as_long_as_a_clip_could_have_some(
     [
         (
             {"evals.localization.methods": ("cam", "glow")},
-            r"no maps by the method 'glow'.*cam, attention, similarity, align",
+            r"no maps by the method 'glow'.*cam, attention, simil",
         ),
         ({"model.attention": "vga"}, r"no maps by the method 'attention': choose one of cam, similarity"),
         ({"model.depth": 0}, r"no maps by the method 'attention': choose one of cam, similarity"),
@@ -352,7 +355,7 @@ def test_only_of_networks_that_see_and_hear(config):
 def test_what_is_above_0_counts_most_in_the_middle():
     """The answer of a real network, against a loop over its maps of each moment."""
     config = tiny_config.get_config()
-    task = Listening.of(make_task(config, dict(frame_rate=10.0)), size=SIDE)
+    task = LocalizationTask.of(make_task(config, dict(frame_rate=10.0)), size=SIDE)
     rng = np.random.default_rng(0)
     batch = {
         "video": rng.integers(0, 256, (2, 20, SIDE, SIDE, 3)).astype(np.uint8),
@@ -360,11 +363,11 @@ def test_what_is_above_0_counts_most_in_the_middle():
         "file": np.array([5, -1]),
         "mask": np.float32([1, 0]),
     }
-    variables = fake_variables.draw(jax.eval_shape(task.task.init, jax.random.key(0)))
+    variables = fake_variables.draw(jax.eval_shape(task.of_network.init, jax.random.key(0)))
 
     @functools.partial(jax.jit, static_argnums=0)
     def call(function, variables, batch):
-        return function(variables, batch, listening=task, methods=METHODS)
+        return function(variables, batch, task=task, methods=METHODS)
 
     by_moment, answer = (call(f, variables, batch) for f in (find_maps, localization_evaluator._answer))
     assert answer.keys() == {*METHODS, HEADS, "file", "mask"}

@@ -13,7 +13,7 @@ import pytest
 from cmav import distributed
 from cmav.evals import localization
 from cmav.localization.boxes import SIZE, Truth
-from cmav.localization.listening import Listening, find_maps
+from cmav.localization.task import LocalizationTask, find_maps
 from cmav.models import maps
 from cmav.tasks import make_task
 from cmav.training import train
@@ -101,14 +101,14 @@ def scores(held_out):
             state, _ = step(state, {"video": videos[rows], "audio": audios[np.roll(rows, places)], "labels": labels})
         return state
 
-    listening = Listening.of(task, size=SIDE)
+    whole_pictures = LocalizationTask.of(task, size=SIDE)
 
     @jax.jit
     def look(variables, batch):
-        found = find_maps(variables, batch, listening=listening, methods=METHODS)
+        found = find_maps(variables, batch, task=whole_pictures, methods=METHODS)
         # Without the first and the last moment, at which all of a clip begins and ends.
         lit = {method: jax.nn.relu(found[method])[:, 1:-1].mean(axis=1) for method in METHODS}
-        return {method: maps.upsample(x, (SIZE, SIZE), listening.centres) for method, x in lit.items()}
+        return {method: maps.upsample(x, (SIZE, SIZE), whole_pictures.centres) for method, x in lit.items()}
 
     def judge(state):
         videos, audios, truths = held_out
@@ -135,7 +135,7 @@ def test_what_flashes_in_silence_is_not_lit(scores):
     assert scores["trained"]["alignment"].source_recall > 0.6
     assert scores["trained"]["alignment"].distractor_recall < 0.2
     for method in METHODS:
-        assert scores["trained"][method].told_from_silent > 0.75
+        assert scores["trained"][method].sounding_above_silent > 0.75
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cmav.evals import localization_evaluator
-from cmav.localization.listening import Listening
+from cmav.localization.task import LocalizationTask
 from cmav.models import maps
 from cmav.tasks import make_task
 from cmav.tasks.losses import alignment_loss
@@ -39,23 +39,23 @@ def task_of(config):
 
 
 @functools.cache
-def listening():
+def localization_task():
     """The task, shapes of its variables and a batch."""
-    listening = Listening.of(task_of(tiny_config.get_config()), size=16)
-    task = listening.task
+    localization = LocalizationTask.of(task_of(tiny_config.get_config()), size=16)
+    task = localization.of_network
     shapes = task.batch_shapes(2)
     audio = shapes["audio"]
     shapes["audio"] = jax.ShapeDtypeStruct((audio.shape[0], *audio.shape[2:]), audio.dtype)
     batch = {**shapes, "file": jax.ShapeDtypeStruct((2,), jnp.int64)}
     batch |= {"mask": jax.ShapeDtypeStruct((2,), jnp.float32)}
-    return listening, jax.eval_shape(task.init, jax.random.key(0)), batch
+    return localization, jax.eval_shape(task.init, jax.random.key(0)), batch
 
 
 @pytest.mark.parametrize("method", ["attention", "similarity", "alignment"])
 def test_maps(method):
     """With what the evaluator makes of them. The network itself computes in bfloat16, with the gradient of `cam`."""
-    of_network, variables, batch = listening()
-    answer = functools.partial(localization_evaluator._answer, listening=of_network, methods=(method,))
+    of_network, variables, batch = localization_task()
+    answer = functools.partial(localization_evaluator._answer, task=of_network, methods=(method,))
     found = products(answer, variables, batch)
     assert any(not is_float32 for is_float32, _ in found)
     assert_exact([line for is_float32, line in found if is_float32], at_least=2)

@@ -115,7 +115,7 @@ def test_scratch_loads_nothing(run, tmp_path):
     config = action_config(run[0], mode="scratch")
     config.model.num_heads = 8
     assert not pretrained.is_wanted(config)
-    assert pretrained.settle(config, str(tmp_path), {}).model.num_heads == 8
+    assert pretrained.resolve_config(config, str(tmp_path), {}).model.num_heads == 8
     assert pretrained.is_wanted(action_config(run[0]))
 
 
@@ -162,14 +162,14 @@ def test_the_network_is_the_runs_and_the_command_line_counts_for_more(run, tmp_p
     config.model.num_heads, config.model.dropout, config.data.crop_size = 8, 0.1, 20
     config.phases = (dict(frame_rate=5.0, batch_size=4, steps=3),)
     overrides = {"model.dropout": 0.3, "phases[0].steps": 7}
-    settled = pretrained.settle(config, str(tmp_path), overrides)
-    assert (settled.model.num_heads, settled.model.dropout, settled.data.crop_size) == (4, 0.3, 16)
-    assert settled.phases == (dict(frame_rate=10.0, batch_size=4, steps=7),)
-    assert settled.model.video.layers == tiny_config.get_config().model.video.layers  # Tuples again.
-    make_task(settled, settled.phases[0])
+    resolved = pretrained.resolve_config(config, str(tmp_path), overrides)
+    assert (resolved.model.num_heads, resolved.model.dropout, resolved.data.crop_size) == (4, 0.3, 16)
+    assert resolved.phases == (dict(frame_rate=10.0, batch_size=4, steps=7),)
+    assert resolved.model.video.layers == tiny_config.get_config().model.video.layers  # Tuples again.
+    make_task(resolved, resolved.phases[0])
     assert config.model.num_heads == 8
     config.init.inherit = False
-    assert pretrained.settle(config, str(tmp_path), overrides).model.num_heads == 8
+    assert pretrained.resolve_config(config, str(tmp_path), overrides).model.num_heads == 8
 
 
 def test_a_run_that_has_begun_keeps_its_network(run, tmp_path):
@@ -177,7 +177,7 @@ def test_a_run_that_has_begun_keeps_its_network(run, tmp_path):
     own.model.num_heads = 2
     save_run(tmp_path, own, steps=(3,))
     config = action_config("/gone")
-    assert pretrained.settle(config, str(tmp_path), {}).model.num_heads == 2
+    assert pretrained.resolve_config(config, str(tmp_path), {}).model.num_heads == 2
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match=r"config\.json is damaged"):
-        pretrained.settle(config, str(tmp_path), {})
+        pretrained.resolve_config(config, str(tmp_path), {})

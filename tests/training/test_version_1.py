@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from cmav.localization.listening import Listening, find_maps
+from cmav.localization.task import LocalizationTask, find_maps
 from cmav.training import frozen
 
 RUN = pathlib.Path(__file__).parent / "run_version_1"
@@ -45,8 +45,8 @@ def test_its_network_answers_as_then(expected, inputs):
 
 def test_its_maps_are_those_of_then(expected, inputs):
     network, (_, audio, video) = frozen.load(str(RUN)), inputs
-    listening = Listening.of(network.task, size=24, stride=2)
-    find = jax.jit(functools.partial(find_maps, listening=listening, methods=METHODS))
+    task = LocalizationTask.of(network.task, size=24, stride=2)
+    find = jax.jit(functools.partial(find_maps, task=task, methods=METHODS))
     found = find(network.variables, {"video": video, "audio": audio[:, 0]})
     assert found.keys() == {*METHODS, "heads"}
     for name, x in found.items():

@@ -19,16 +19,16 @@ HEADS = "heads"  # of the method "attention", beside the combination that stands
 
 
 @dataclasses.dataclass(frozen=True)
-class Listening:
+class LocalizationTask:
     """Whole pictures and their own sound, from a record's middle, for a network that was trained by some task.
 
     A record that is shorter than a clip is looped. Make it with `of`.
     """
 
-    task: Maps  # of whole pictures
+    of_network: Maps  # the task that the network was trained by, of whole pictures
 
     @classmethod
-    def of(cls, task: Maps, *, size: int, stride: int | None = None) -> "Listening":
+    def of(cls, task: Maps, *, size: int, stride: int | None = None) -> "LocalizationTask":
         """Of the network of a task.
 
         Args:
@@ -45,12 +45,12 @@ class Listening:
 
     @property
     def clip(self) -> ClipShape:
-        return self.task.clip
+        return self.of_network.clip
 
     @property
     def size(self) -> int:
         """Width and height of the pictures, in pixels."""
-        return self.task.data_config.crop_size
+        return self.of_network.data_config.crop_size
 
     @property
     def token_times(self) -> np.ndarray:
@@ -69,7 +69,7 @@ class Listening:
 
     @property
     def _encoder(self) -> VideoEncoder:
-        return encoders.video(self.task.model_config)
+        return encoders.video(self.of_network.model_config)
 
     def usable_records(self, index: Any) -> np.ndarray:
         """Numbers of the records of a `cmav.data.index.SplitIndex` that can be looked at; also checks their rates."""
@@ -86,19 +86,19 @@ class Listening:
 
 
 def find_maps(
-    variables: Mapping[str, Any], batch: Mapping[str, jax.Array], *, listening: Listening, methods: Sequence[str]
+    variables: Mapping[str, Any], batch: Mapping[str, jax.Array], *, task: LocalizationTask, methods: Sequence[str]
 ) -> dict[str, jax.Array]:
     """The maps of a batch by each method, [B, T', H', W'], and of attention `heads` [B, T', A, H', W'].
 
     All 0 where the audio is nothing but zeros.
     """
-    task = listening.task
+    of_network = task.of_network
     heard_B = (batch["audio"] != 0).any(axis=(1, 2))
-    outputs, _ = task.apply(variables, task.batch_of(batch["video"], batch["audio"], heard_B), train=False)
+    outputs, _ = of_network.apply(variables, of_network.batch_of(batch["video"], batch["audio"], heard_B), train=False)
     found = {}
     for name in methods:
-        method = task.map_methods()[name]
-        maps_BxK = method.find(task.model(), variables, outputs)
+        method = of_network.map_methods()[name]
+        maps_BxK = method.find(of_network.model(), variables, outputs)
         if method.by_heads:
             found[HEADS] = jnp.moveaxis(maps_BxK[:, 0], 1, 2)
             maps_BxK = maps.combine_heads(maps_BxK)

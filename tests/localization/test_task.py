@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from cmav.data import schema
-from cmav.localization.listening import HEADS, Listening, find_maps
+from cmav.localization.task import HEADS, LocalizationTask, find_maps
 from cmav.tasks import make_task
 from tests import fake_clips, tiny_config
 from tests.models import fake_variables
@@ -19,9 +19,9 @@ NUM_SAMPLES = 2000  # of a clip of 2 s
 METHODS = ("cam", "attention", "similarity", "alignment")
 
 
-def listening(frame_rate=10.0, **options):
+def localization_task(frame_rate=10.0, **options):
     config = tiny_config.get_config()
-    return Listening.of(make_task(config, dict(frame_rate=frame_rate)), size=SIZE, **options)
+    return LocalizationTask.of(make_task(config, dict(frame_rate=frame_rate)), size=SIZE, **options)
 
 
 def numbered_clip(number, num_frames, has_audio=True):
@@ -49,20 +49,20 @@ def assert_frames(video, numbers):
 
 @pytest.mark.parametrize(("num_frames", "first"), [(50, 15), (20, 0), (37, 9)])
 def test_the_middle_of_a_record_and_its_own_sound(num_frames, first):
-    example = example_of(listening(), numbered_clip(0, num_frames))
+    example = example_of(localization_task(), numbered_clip(0, num_frames))
     assert_frames(example["video"], np.arange(first, first + 20))
     ramp = first * SAMPLE_RATE // RATE + np.arange(NUM_SAMPLES)
     np.testing.assert_array_equal(example["audio"], np.stack([ramp, -ramp], axis=-1))
 
 
 def test_the_middle_at_half_the_rate():
-    example = example_of(listening(frame_rate=5.0), numbered_clip(0, 50))
+    example = example_of(localization_task(frame_rate=5.0), numbered_clip(0, 50))
     assert_frames(example["video"], np.arange(15, 35, 2))
     assert example["audio"][[0, -1], 0].tolist() == [1500, 3499]
 
 
 def test_a_short_record_is_looped_with_its_sound():
-    example = example_of(listening(), numbered_clip(0, 13))
+    example = example_of(localization_task(), numbered_clip(0, 13))
     assert_frames(example["video"], np.arange(20) % 13)
     np.testing.assert_array_equal(example["audio"][:, 0], np.arange(NUM_SAMPLES) % 1300)
 
@@ -70,24 +70,24 @@ def test_a_short_record_is_looped_with_its_sound():
 def test_whole_pictures():
     clip = fake_clips.make_clip(3, **tiny_config.CLIPS)
     frames = [tf.io.decode_jpeg(frame) for frame in clip.frames[15:35]]
-    np.testing.assert_array_equal(example_of(listening(), clip)["video"], np.stack(frames))
+    np.testing.assert_array_equal(example_of(localization_task(), clip)["video"], np.stack(frames))
 
 
 def test_short_and_silent_records_are_usable(tmp_path):
     clips = [numbered_clip(0, 50), numbered_clip(1, 8), numbered_clip(2, 30, has_audio=False)]
     split = fake_clips.write_clips(tmp_path, "train", clips)
-    assert listening().usable_records(split).tolist() == [0, 1, 2]
+    assert localization_task().usable_records(split).tolist() == [0, 1, 2]
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     """Maps of three clips, the second of them silent, by a network with drawn weights; the task, and its outputs."""
     split = fake_clips.write_dataset(tmp_path_factory.mktemp("clips"), "train", 3, silent=[1], **tiny_config.CLIPS)
-    task = listening(stride=4)
+    task = localization_task(stride=4)
     examples = [task.make_example(schema.parse(tf.constant(split.read(number)))) for number in range(3)]
     batch = {key: np.stack([example[key] for example in examples]) for key in examples[0]}
-    variables = fake_variables.draw(jax.eval_shape(task.task.init, jax.random.key(0)))
-    find = jax.jit(functools.partial(find_maps, listening=task, methods=METHODS))
+    variables = fake_variables.draw(jax.eval_shape(task.of_network.init, jax.random.key(0)))
+    find = jax.jit(functools.partial(find_maps, task=task, methods=METHODS))
     return task, find(variables, batch)
 
 
