@@ -182,7 +182,8 @@ def get_default(task: str = "avs") -> ConfigDict:
     config.cmac.consistency = "kl"  # of pure from guided attention; or "l2"
     config.cmac.video_consistency = 1.0  # weight; 0 leaves it out
     config.cmac.audio_consistency = 1.0
-    config.cmac.guided_temperature = 0.1  # of the guided attention, the target
+    config.cmac.video_guided_temperature = 0.1  # of the guided attention, the target
+    config.cmac.audio_guided_temperature = 0.1
 
     config.optim = ConfigDict()
     config.optim.name = "sgd"  # or "adam"

@@ -108,8 +108,8 @@ class CmacNet(nn.Module):
     | `temperature`                          | float32 [], of the contrast                                        |
 
     The pure attention is a linear layer of the map. The guided one is the cosine of each place's embedding with the
-    other stream's embedding, divided by `config.cmac.guided_temperature`. An audio encoder whose map has no frequencies
-    has one place at each time. Parameters are `backbone/{video_encoder, audio_encoder}` and `head`.
+    other stream's embedding, divided by `config.cmac.<stream>_guided_temperature`. An audio encoder whose map has no
+    frequencies has one place at each time. Parameters are `backbone/{video_encoder, audio_encoder}` and `head`.
     """
 
     config: FrozenConfigDict  # config.model
@@ -161,7 +161,7 @@ class CmacNet(nn.Module):
             out[f"{stream}/embedding"] = embedding[stream]
         for stream, other in (("video", "audio"), ("audio", "video")):
             cosine = float32_einsum("btpe,be->btp", unit(places[stream]), embedding[other])
-            out[f"{stream}/guided"] = (cosine / self.cmac.guided_temperature).reshape(shapes[stream])
+            out[f"{stream}/guided"] = (cosine / self.cmac[f"{stream}_guided_temperature"]).reshape(shapes[stream])
         heard = jnp.where(has_audio_B[:, None], embedding["audio"], 0)
         return {
             **out,

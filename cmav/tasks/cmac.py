@@ -39,7 +39,10 @@ class Cmac(ClipTask):
 
     section = Section(
         "cmac",
-        inherited=("embed_size", "hidden_size", "pooling", "temperature", "learn_temperature", "guided_temperature"),
+        inherited=(
+            *("embed_size", "hidden_size", "pooling", "temperature", "learn_temperature"),
+            *("video_guided_temperature", "audio_guided_temperature"),
+        ),
         kept=("queue",),
         may_change=("video_consistency", "audio_consistency", "within_weight"),
     )
@@ -218,7 +221,7 @@ def _check(config: ConfigDict) -> None:
     ):
         if cmac[key] not in choices:
             raise UserError(f"config.cmac.{key}={cmac[key]!r} is not known: choose one of {', '.join(choices)}.")
-    for key in ("temperature", "guided_temperature"):
+    for key in ("temperature", "video_guided_temperature", "audio_guided_temperature"):
         if not cmac[key] > 0:
             raise UserError(f"config.cmac.{key}={cmac[key]!r} must be more than 0.")
     for key in ("video_consistency", "audio_consistency", "within_weight", "queue"):

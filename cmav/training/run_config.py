@@ -99,8 +99,15 @@ def _to_2(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "model": model, "data": {**config["data"], "augment": augment}, "cmac": cmac}
 
 
+def _to_3(config: dict[str, Any]) -> dict[str, Any]:
+    """Until version 2 the guided attentions of both streams had one temperature."""
+    cmac = dict(config["cmac"])
+    both = cmac.pop("guided_temperature")
+    return {**config, "cmac": {**cmac, "video_guided_temperature": both, "audio_guided_temperature": both}}
+
+
 # The n-th makes of a config of version n one of version n + 1.
-UPGRADES: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (_to_1, _to_2)
+UPGRADES: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (_to_1, _to_2, _to_3)
 VERSION = len(UPGRADES)
 
 

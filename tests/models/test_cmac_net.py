@@ -78,14 +78,15 @@ def by_hand(net, out, stream):
 
 @pytest.mark.parametrize("pooling", ["attention", "mean"])
 def test_embeddings_and_attentions_are_those_of_numpy(pooling):
-    net = make_net(pooling=pooling, guided_temperature=0.3)
+    temperatures = {"video": 0.3, "audio": 0.7}
+    net = make_net(pooling=pooling, **{f"{stream}_guided_temperature": x for stream, x in temperatures.items()})
     out = run(net, *inputs())
     found = {stream: by_hand(net, out, stream) for stream in ("video", "audio")}
     for stream, other in (("video", "audio"), ("audio", "video")):
         pure, places, embedding = found[stream]
         np.testing.assert_allclose(out[f"{stream}/embedding"], embedding, atol=1e-4)
         np.testing.assert_allclose(out[f"{stream}/pure"].reshape(pure.shape), pure, rtol=1e-3, atol=1e-4)
-        guided = np.einsum("btpe,be->btp", at_length_1(places), found[other][2]) / 0.3
+        guided = np.einsum("btpe,be->btp", at_length_1(places), found[other][2]) / temperatures[stream]
         np.testing.assert_allclose(out[f"{stream}/guided"].reshape(pure.shape), guided, rtol=1e-3, atol=1e-3)
     np.testing.assert_array_equal(out["features"], np.concatenate([out["video/embedding"], out["audio/embedding"]], 1))
 

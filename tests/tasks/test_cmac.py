@@ -154,6 +154,7 @@ def test_a_short_record_is_looped():
         ({"cmac.pooling": "max"}, r"config\.cmac\.pooling='max'.*attention, mean"),
         ({"cmac.consistency": "js"}, r"config\.cmac\.consistency='js'.*kl, l2"),
         ({"cmac.temperature": 0.0}, r"config\.cmac\.temperature=0\.0 must be more than 0"),
+        ({"cmac.audio_guided_temperature": 0.0}, r"config\.cmac\.audio_guided_temperature=0\.0 must be more than 0"),
         ({"cmac.queue": -1}, r"config\.cmac\.queue=-1 must not be negative"),
         ({"model.audio": cmav_config.encoder("audio", "conv1d")}, r"audio_consistency=1\.0 .*'conv1d' has none"),
     ],

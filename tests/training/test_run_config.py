@@ -73,6 +73,17 @@ def test_a_run_from_before_there_was_augmentation_had_none(tmp_path, old):
     assert on == {"crop_area": (1.0, 1.0), "crop_aspect": (3 / 4, 4 / 3), "blur_sigma": (0.1, 2.0)}
 
 
+def test_a_run_whose_guided_attentions_had_one_temperature_has_it_for_both(tmp_path):
+    config = tiny_config.get_cmac_config()
+    run_config.write(config, tmp_path, step=0)
+    cmac = {key: x for key, x in config.cmac.to_dict().items() if not key.endswith("guided_temperature")}
+    then = {**content(tmp_path), "version": 2, "cmac": {**cmac, "guided_temperature": 0.25}}
+    (tmp_path / "config.json").write_text(json.dumps(then))
+    stored = run_config.read(tmp_path).cmac
+    assert stored.video_guided_temperature == stored.audio_guided_temperature == 0.25
+    assert set(stored) == set(config.cmac)
+
+
 def test_a_newer_version_is_refused(config, tmp_path):
     run_config.write(config, tmp_path, step=0)
     (tmp_path / "config.json").write_text(json.dumps({**content(tmp_path), "version": run_config.VERSION + 1}))
