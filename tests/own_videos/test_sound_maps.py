@@ -1,0 +1,98 @@
+"""The maps of a whole video are those of the network's windows, joined in time."""
+
+import jax
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cmav.data.clip_shape import ClipShape
+from cmav.errors import UserError
+from cmav.media import windows
+from cmav.media.manifest import Video
+from cmav.models import encoders
+from cmav.own_videos.sound_maps import Localizer
+from tests.media.sample_videos import Sound, steady_times, write_video
+from tests.own_videos.sample_overlays import RATE, SIZE, WINDOW, noisy
+
+pytestmark = pytest.mark.usefixtures("here")
+
+
+def test_spacing_covers_a_video_with_overlapping_windows():
+    shape = ClipShape(seconds=WINDOW, stored_frame_rate=RATE, frame_rate=RATE, sample_rate=1000)
+    spacing = windows.Spacing.half_overlapping(shape)
+    for num_frames in range(1, 120):
+        numbers = [number for number in range(30) if spacing.counts(number, num_frames)]
+        last = max(num_frames - 20, 0)
+        starts = [min(max(spacing.start(number, 20), 0), last) for number in numbers]
+        covers = np.zeros(num_frames, int)
+        for start in starts:
+            covers[start : start + 20] += 1
+        assert covers.min() >= 1 and starts[0] == 0 and starts[-1] == last
+        assert np.diff(starts, append=starts[-1]).max() <= 10
+        assert (covers[10:-10] >= 2).all()
+
+
+def test_maps_of_one_window_are_the_networks(network, tmp_path):
+    """A video as long as a window: its maps are what the network says of its frames and its sound, whole."""
+    times = steady_times(RATE, WINDOW)
+    sound = Sound(beeps=[0.3, 1.2], seconds=WINDOW)
+    path = write_video(str(tmp_path / "v.mkv"), times, noisy(20), sound, rate=RATE)
+
+    task = network.task
+    side_by_side = windows.Spacing.side_by_side(task.clip)
+    (window,) = windows.cut_windows(Video(path, "v"), "", task.clip, SIZE, side_by_side)
+    video = np.stack([tf.io.decode_jpeg(jpeg).numpy() for jpeg in window.frames])[None]
+    batch = {"video": video, "audio": window.audio[None, None]}
+
+    @jax.jit
+    def look(variables, batch):
+        outputs, _ = task.apply(variables, batch, train=False)
+        return {
+            name: task.map_methods()[name].find(task.model(), variables, outputs)[0, 0] for name in ("cam", "attention")
+        }
+
+    expected = jax.device_get(look(network.variables, batch))
+    heads = expected["attention"].swapaxes(0, 1)
+    encoder = encoders.video(task.model_config)
+    tokens = encoder.times(20, float(RATE))
+    rows, columns = encoder.places((SIZE, SIZE))
+
+    def check(found, times, expected):
+        # A window's first and last maps are left out: see heat.blend.
+        course = np.apply_along_axis(lambda values: np.interp(times, tokens[1:-1], values[1:-1]), 0, expected)
+        assert np.abs(course).max() > 1e-4
+        np.testing.assert_allclose(found, course, atol=1e-4 * np.abs(course).max())
+
+    found = Localizer(network, "cam", size=SIZE, batch_size=1).find(path)
+    assert found.heads is None and found.has_audio and not found.note
+    check(found.maps, found.times, expected["cam"])
+    np.testing.assert_array_equal(found.rows, rows)
+    np.testing.assert_array_equal(found.columns, columns)
+    found = Localizer(network, "attention", size=SIZE, batch_size=1).find(path)
+    check(found.heads, found.times, heads)
+    check(found.maps, found.times, np.maximum(heads, 0).mean(axis=1))
+
+
+def test_finer_maps_say_the_same_where_the_coarse_ones_have_a_place(network, localizer, tmp_path):
+    path = write_video(str(tmp_path / "v.mkv"), steady_times(RATE, 3.0), noisy(30), Sound([0.5, 1.7], 3.0), rate=RATE)
+    finer = Localizer(network, "similarity", size=SIZE, batch_size=2, stride=2)
+    coarse, fine = localizer.find(path), finer.find(path)
+    assert (localizer.stride, finer.stride) == (8, 2)
+    assert fine.maps.shape[1:] == (10, 10)
+    rows, columns = (
+        [int(np.flatnonzero(np.isclose(of_fine, place))[0]) for place in of_coarse]
+        for of_fine, of_coarse in ((fine.rows, coarse.rows), (fine.columns, coarse.columns))
+    )
+    np.testing.assert_allclose(fine.maps[:, rows][:, :, columns], coarse.maps, atol=1e-5)
+    assert fine.maps.std() > 0.01
+    with pytest.raises(UserError, match="stride of 3 pixels: choose one of 2, 4, 8"):
+        Localizer(network, "similarity", size=SIZE, batch_size=2, stride=3)
+
+
+def test_silence_within_a_video_is_not_lit(localizer, tmp_path):
+    """The sound ends after 2 s of 6: the windows that hear none say nothing."""
+    times = steady_times(RATE, 6.0)
+    path = write_video(str(tmp_path / "v.mkv"), times, noisy(60), Sound(beeps=[0.5, 1.5], seconds=2.0), rate=RATE)
+    found = localizer.find(path)
+    lit = np.abs(found.maps).max(axis=(1, 2)) > 0
+    assert lit[found.times < 2].all() and not lit[found.times > 4].any()
