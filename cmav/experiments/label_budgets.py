@@ -18,10 +18,10 @@ from etils import epath
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-from cmav import cli, distributed, processes
+from cmav import cli, distributed, processes, tables
 from cmav.errors import UserError
 from cmav.evals import figures
-from cmav.experiments.table import Cell, to_markdown
+from cmav.experiments.table import Cell
 from cmav.training.phases import list_phases
 
 ALL = "all"
@@ -132,7 +132,7 @@ def write(table: Table) -> str:
     for one, other in COMPARISONS:
         if one in table and other in table:
             rows.append([f"{one} − {other}", *((table[one][b] - table[other][b]).signed() for b in budgets)])
-    return to_markdown(["", *(f"{budget} per class" for budget in budgets)], rows)
+    return tables.markdown(["", *(f"{budget} per class" for budget in budgets)], rows)
 
 
 def save_picture(table: Table, chance: float, path: epath.Path) -> None:

@@ -25,12 +25,12 @@ from absl import flags, logging
 from etils import epath
 from matplotlib.figure import Figure
 
-from cmav import cli
+from cmav import cli, tables
 from cmav.errors import Preempted, UserError
 from cmav.evals import figures
 from cmav.experiments.catalogue import EXPERIMENTS
 from cmav.experiments.experiment import Experiment, Run
-from cmav.experiments.table import Cell, to_markdown
+from cmav.experiments.table import Cell
 
 
 class Jobs:
@@ -150,12 +150,12 @@ def write_tables(experiment: Experiment, name: str, runs: Sequence[Run], workdir
         [
             f"# {name}\n\n{experiment.question} Data: `{experiment.setup}`.",
             f"Mean of {seeds} seeds, and its 95% interval (Student's t).",
-            to_markdown(
+            tables.markdown(
                 ["", *experiment.columns, "minutes a run"],
                 ([arm, *map(str, row.values()), f"{minutes[arm]:.1f}"] for arm, row in cells.items()),
             ),
             f"Differences from “{experiment.reference}” within seeds:",
-            to_markdown(
+            tables.markdown(
                 ["", *experiment.columns],
                 (
                     [arm, *((cell - reference[heading]).signed() for heading, cell in row.items())]

@@ -1,8 +1,7 @@
-"""Means over runs with their intervals, and differences within runs, as Markdown."""
+"""Means over runs with their intervals, and differences within runs."""
 
 import dataclasses
 import statistics
-from collections.abc import Iterable, Sequence
 
 from scipy import stats
 
@@ -33,11 +32,3 @@ class Cell:
     def signed(self) -> str:
         """As a difference."""
         return f"{self.mean:+.3f} ± {self.half_width:.3f}"
-
-
-def to_markdown(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table whose columns are aligned in plain text too."""
-    lines = [list(headings), *map(list, rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    lines.insert(1, ["-" * width for width in widths])
-    return "\n".join(f"| {' | '.join(map(str.ljust, line, widths))} |" for line in lines)

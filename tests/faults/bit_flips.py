@@ -104,22 +104,28 @@ def _in_videos(folder: pathlib.Path, times: int, rng: random.Random) -> Iterator
     for number in range(10):
         shutil.copy(original, videos / f"whole{number}.mp4")
     process = commands.start(*fault.BUILD, f"--videos={videos}", f"--out={folder / 'built'}")
-    output = process.communicate(timeout=3600)[0]
+    process.communicate(timeout=3600)
     index = SplitIndex.load(str(folder / "built"), "train")
     clips = [schema.parse(tf.constant(index.read(number)))["clip_id"].numpy().decode() for number in range(len(index))]
-    num_whole = sum(clip.startswith("whole") for clip in clips)
+    given = {clip.rpartition("_")[0] for clip in clips}
     rejects = (folder / "built" / "rejects.csv").read_text().splitlines()[1:]
-    named = {line.partition(",")[0] for line in rejects}
-    counts = Counter({"gave its clip": len(clips) - num_whole, "rejected, by name": len(named)})
-    counts["without a word"] = times - len(
-        {clip.partition("_")[0] for clip in clips if clip[0] == "f"} | {n[:-4] for n in named}
+    named = {line.partition(",")[0].removesuffix(".mp4") for line in rejects}
+    num_whole = sum(name.startswith("whole") for name in given - named)
+    given, named = ({name for name in names if name.startswith("flipped")} for names in (given, named))
+    counts = Counter(
+        {
+            "gave its clip": len(given - named),
+            "rejected, by name": len(named - given),
+            "gave a clip and was rejected": len(given & named),
+            "without a word": times - len(given | named),
+        }
     )
     if num_whole != 10 or process.returncode:
         counts[f"whole videos ({10 - num_whole} of 10; exit status {process.returncode})"] = 1
     yield fault.Row(
         f"a bit of a video flipped, {times} videos beside 10 whole ones",
         _listed(+counts),
-        fault.words(rejects and output),
+        fault.kinds(line.partition(",")[2] for line in rejects),
     )
 
 
