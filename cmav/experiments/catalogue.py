@@ -4,7 +4,7 @@ from cmav.experiments.experiment import Experiment, Stage
 
 _CMAC_PARTS = Experiment(
     question="Which part of CMAC helps with what? On the synthetic world of `make cmac`.",
-    setup="make cmac-data actions-data",
+    setup="`make cmac-data actions-data`",
     stages={
         "pretraining": Stage(
             "cmav.main --config=configs/cmac_demo.py --workdir={run}/pretraining --config.seed={seed} {arm}",
@@ -59,16 +59,12 @@ _CMAC_PARTS = Experiment(
     reference="contrast",
 )
 
-_GRID = (
-    "data_prep/build_tfrecords.py --videos GRID/{split} --split {split} --out data/grid --clip_seconds 2.9 --size 96 "
-    "--frame_rate 25 --sample_rate 16000, for train (600 clips of speaker s1) and validation (100 others)"
-)
 
 _NO_CONSISTENCY = "--config.cmac.video_consistency=0. --config.cmac.audio_consistency=0."
 
 _CMAC_GRID = Experiment(
     question="Does CMAC find the lips of a sentence among 100, and the sentence of lips?",
-    setup=_GRID,
+    setup="configs/cmac_grid.py says how to build it",
     stages={
         "pretraining": Stage(
             "cmav.main --config=configs/cmac_grid.py --workdir={run}/pretraining --config.seed={seed} {arm}",
@@ -91,7 +87,7 @@ _CMAC_GRID = Experiment(
 
 _SYNC_GRID = Experiment(
     question="Are sound and picture of a talking face aligned? AVS on one speaker; of both shifted nobody can know.",
-    setup=_GRID,
+    setup="configs/sync_grid.py says how to build it",
     stages={
         "pretraining": Stage(
             "cmav.main --config=configs/sync_grid.py --workdir={run}/pretraining --config.seed={seed} {arm}",

@@ -37,7 +37,7 @@ class Experiment:
       arms: flags of each, by the name of its row.
       columns: `<stage>/<number>` by heading. Metrics have the names that `summary.json` has.
       reference: the arm from which others differ in the table of differences.
-      setup: the command that makes the data.
+      setup: how the data is made.
     """
 
     question: str

@@ -148,7 +148,7 @@ def write_tables(experiment: Experiment, name: str, runs: Sequence[Run], workdir
     seeds = len(by_arm[experiment.reference])
     text = "\n\n".join(
         [
-            f"# {name}\n\n{experiment.question} Data: `{experiment.setup}`.",
+            f"# {name}\n\n{experiment.question} Data: {experiment.setup}.",
             f"Mean of {seeds} seeds, and its 95% interval (Student's t).",
             tables.markdown(
                 ["", *experiment.columns, "minutes a run"],
