@@ -36,6 +36,11 @@ def start(*command, output: IO | int = subprocess.PIPE, **environment) -> subpro
     )
 
 
+def devices(count: int) -> dict[str, str]:
+    """The environment in which a process has so many devices."""
+    return {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}"}
+
+
 def run(*command, **environment) -> str:
     """What a command says that must succeed."""
     return finish(start(*command, **environment))

@@ -18,7 +18,7 @@ from cmav.data.pipeline import make_loader
 from cmav.tasks import make_task
 from cmav.training import summary, train
 from cmav.training.checkpoint import Checkpoints
-from tests import fake_clips, tiny_config
+from tests import commands, fake_clips, tiny_config
 from tests.training.test_pretrained import save_run
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -47,7 +47,7 @@ def start(data_dir, *command, devices: int = 1, **environment) -> subprocess.Pop
             "CMAV_DATA": str(data_dir),
             "JAX_PLATFORMS": "cpu",
             "PYTHONPATH": str(ROOT),
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            **commands.devices(devices),
             **environment,
         },
     )

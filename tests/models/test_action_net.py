@@ -44,8 +44,13 @@ def variables_of(net):
     return fake_variables.draw(jax.eval_shape(init, jax.random.key(0), *inputs(), HEARD))
 
 
+@functools.cache
+def jitted(net):
+    return jax.jit(functools.partial(net.apply, train=False, **RATES))
+
+
 def predict(net, video, audio, heard, variables=None):
-    return net.apply(variables or variables_of(net), video, audio, jnp.asarray(heard), train=False, **RATES)
+    return jitted(net)(variables or variables_of(net), video, audio, jnp.asarray(heard))
 
 
 def test_features_are_the_means_of_the_final_tokens():
@@ -59,7 +64,7 @@ def test_features_are_the_means_of_the_final_tokens():
         jax.eval_shape(functools.partial(avs.init, train=False, **RATES), jax.random.key(0), video, audio[:, None])
     )
     backbone["params"]["head"] = fresh["params"]["head"]
-    _, expected = avs.apply(backbone, video, audio[:, None], train=False, **RATES)
+    _, expected = jitted(avs)(backbone, video, audio[:, None])
     for stream in ("video", "audio"):
         np.testing.assert_allclose(
             out[f"{stream}/features"], expected[f"{stream}/features"][:, 0].mean(axis=1), atol=1e-5
@@ -112,12 +117,11 @@ def test_silence_stays_out_of_the_statistics():
     video, audio = inputs()
     before = variables_of(net)["batch_stats"]
 
+    options = dict(train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(0)}, **RATES)
+    apply = jax.jit(functools.partial(net.apply, **options))
+
     def train(rows):
-        heard = jnp.asarray(HEARD[rows])
-        (_, out), changed = net.apply(
-            variables_of(net), video[rows], audio[rows], heard, train=True, mutable=["batch_stats"],
-            rngs={"dropout": jax.random.key(0)}, **RATES,
-        )  # fmt: skip
+        (_, out), changed = apply(variables_of(net), video[rows], audio[rows], jnp.asarray(HEARD[rows]))
         return changed["batch_stats"]["backbone"], changed["batch_stats"]["head"]["norm"], out["features"]
 
     everyone, head, features = train(np.arange(B))
@@ -143,6 +147,8 @@ def test_a_batch_of_silence_has_a_finite_gradient_and_none_of_the_audio():
     net = make_net(standardise=True)
     variables, (video, audio) = variables_of(net), inputs()
 
+    @jax.jit
+    @functools.partial(jax.value_and_grad, has_aux=True)
     def loss(params, noise):
         (logits, out), _ = net.apply(
             {**variables, "params": params}, video, audio * 0 + noise, np.zeros(B, bool), train=True,
@@ -151,7 +157,7 @@ def test_a_batch_of_silence_has_a_finite_gradient_and_none_of_the_audio():
         return (logits**2).sum(), out
 
     for noise in (0, np.random.default_rng(0).integers(-99, 99, audio.shape).astype(np.int16)):
-        (value, out), grads = jax.value_and_grad(loss, has_aux=True)(variables["params"], noise)
+        (value, out), grads = loss(variables["params"], noise)
         assert np.isfinite(value) and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((out, grads)))
         assert not any(np.any(leaf) for leaf in jax.tree.leaves(grads["backbone"]["audio_encoder"]))
         assert np.any(grads["backbone"]["video_encoder"]["layer_0"]["kernel"])

@@ -44,6 +44,12 @@ def run(net, *args, **kwargs):
     )
 
 
+def train(net):
+    """A function that applies a network as in training, and gives its new statistics beside its output."""
+    options = dict(train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(0)}, **RATES)
+    return jax.jit(functools.partial(net.apply, **options))
+
+
 def softmax(x):
     x = np.exp(x - x.max(axis=-1, keepdims=True))
     return x / x.sum(axis=-1, keepdims=True)
@@ -103,8 +109,7 @@ def test_outputs_have_the_shapes_of_the_maps():
 def test_in_training_clips_are_standardised_over_the_batch():
     """Whatever the weights: each dimension of what is brought to length 1 has mean 0 and variance 1."""
     net = make_net()
-    apply = functools.partial(net.apply, train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(0)})
-    out, changed = apply(variables_of(net), *inputs(), **RATES)
+    out, changed = train(net)(variables_of(net), *inputs())
     for stream in ("video", "audio"):
         assert abs(np.asarray(out[f"{stream}/embedding"]).mean(axis=0)).max() < 0.7  # not all on one side
         before = variables_of(net)["batch_stats"]["head"][stream]["norm"]["mean"]
@@ -114,20 +119,10 @@ def test_in_training_clips_are_standardised_over_the_batch():
 def test_silence_has_no_part_in_the_statistics_and_no_features():
     net = make_net()
     video, audio, _ = inputs()
-    variables = variables_of(net)
-    silent = np.array([True, False, True])
+    silent, apply = np.array([True, False, True]), train(net)
 
     def statistics(audio):
-        _, changed = net.apply(
-            variables,
-            video,
-            audio,
-            silent,
-            train=True,
-            mutable=["batch_stats"],
-            rngs={"dropout": jax.random.key(0)},
-            **RATES,
-        )
+        _, changed = apply(variables_of(net), video, audio, silent)
         return changed["batch_stats"]["head"]["audio"]
 
     other = audio.copy()
@@ -152,14 +147,16 @@ def test_maps_are_shares_of_the_attention():
 
 def test_the_temperature_is_learned_where_asked():
     net = make_net(learn_temperature=True, temperature=0.2)
-    params = net.init(jax.random.key(0), *inputs(), train=False, **RATES)
-    assert run_temperature(net, params) == pytest.approx(0.2)
+    params = jax.jit(functools.partial(net.init, train=False, **RATES))(jax.random.key(0), *inputs())
+
+    @jax.jit
+    @jax.value_and_grad
+    def temperature(params):
+        return net.apply(params, *inputs(), train=False, **RATES)["temperature"]
+
+    assert temperature(params)[0] == pytest.approx(0.2)
     params["params"]["head"]["log_temperature"] = jnp.float32(-20.0)
-    assert run_temperature(net, params) == pytest.approx(cmac_net.LEAST_TEMPERATURE)
-    loss = lambda params: net.apply(params, *inputs(), train=False, **RATES)["temperature"]  # noqa: E731
-    assert jax.grad(loss)(params)["params"]["head"]["log_temperature"] > 0  # It can leave the least again.
+    least, gradient = temperature(params)
+    assert least == pytest.approx(cmac_net.LEAST_TEMPERATURE)
+    assert gradient["params"]["head"]["log_temperature"] > 0  # It can leave the least again.
     assert "log_temperature" not in variables_of(make_net())["params"]["head"]
-
-
-def run_temperature(net, variables):
-    return float(net.apply(variables, *inputs(), train=False, **RATES)["temperature"])

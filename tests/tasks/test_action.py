@@ -114,13 +114,14 @@ def test_targets_are_softened_in_training_alone():
     variables = fake_variables.draw(jax.eval_shape(task.init, jax.random.key(0)))
     batch = {name: jnp.zeros(x.shape, x.dtype) for name, x in task.batch_shapes(2).items()}
     batch["label"] = jnp.array([1, 3])
-    outputs, _ = task.apply(variables, batch, train=True, dropout_key=jax.random.key(0))
+    apply = jax.jit(task.apply, static_argnames="train")
+    outputs, _ = apply(variables, batch, train=True, dropout_key=jax.random.key(0))
     np.testing.assert_allclose(outputs["targets"], 0.8 * np.eye(4)[[1, 3]] + 0.05, rtol=1e-5)
     loss, metrics = task.loss(outputs, batch)
     log_probabilities = np.asarray(jax.nn.log_softmax(outputs["logits"]))
     assert float(loss) == pytest.approx(-(np.asarray(outputs["targets"]) * log_probabilities).sum(axis=1).mean(), 1e-5)
     assert float(metrics["accuracy"]) == np.mean(np.asarray(outputs["logits"]).argmax(axis=1) == [1, 3])
-    outputs, _ = task.apply(variables, batch, train=False)
+    outputs, _ = apply(variables, batch, train=False)
     np.testing.assert_array_equal(outputs["targets"], np.eye(4)[[1, 3]])
 
 

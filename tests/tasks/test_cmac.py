@@ -37,7 +37,11 @@ def batch_of(task, count, silent=()):
 
 def outputs_of(task, batch, train=True):
     variables = fake_variables.draw(jax.eval_shape(task.init, jax.random.key(0)))
-    return task.apply(variables, batch, train=train, dropout_key=jax.random.key(1))
+    return jax.jit(functools.partial(task.apply, train=train))(variables, batch, dropout_key=jax.random.key(1))
+
+
+def loss_of(task, outputs, batch):
+    return jax.jit(task.loss)(outputs, batch)
 
 
 def record_of(clip):
@@ -53,7 +57,7 @@ def test_the_loss_is_the_sum_of_its_parts():
     task = make(video_consistency=0.3, audio_consistency=0.7, consistency="l2", negatives="separate", within_weight=0.5)
     batch = batch_of(task, 6, silent=(2,))
     out, _ = outputs_of(task, batch)
-    loss, metrics = task.loss(out, batch)
+    loss, metrics = loss_of(task, out, batch)
     heard = batch["has_audio"]
     expected, _ = contrast.info_nce(
         out["video/embedding"],
@@ -87,7 +91,7 @@ def test_attention_is_drawn_to_the_guided_one_and_not_the_other_way_round():
         out, _ = task.apply({**variables, "params": params}, batch, train=False)
         return task.loss(out, batch)[1]["video_consistency"]
 
-    gradient = jax.grad(consistency)(variables["params"])
+    gradient = jax.jit(jax.grad(consistency))(variables["params"])
     assert np.abs(gradient["head"]["video"]["scorer"]["kernel"]).max() > 1e-6
     assert not np.any(gradient["head"]["video"]["embedding"]["kernel"])
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(gradient["head"]["audio"]))
@@ -97,28 +101,29 @@ def test_the_memory_has_the_clips_before():
     task = make(queue=6)
     variables = fake_variables.draw(jax.eval_shape(task.init, jax.random.key(0)))
     variables["queue"] = contrast.queue_init(6, 8)
+    apply = jax.jit(functools.partial(task.apply, train=True))
     losses = []
     for silent in ((1,), ()):
         batch = batch_of(task, 4, silent)
-        out, changed = task.apply(variables, batch, train=True, dropout_key=jax.random.key(0))
-        losses.append(task.loss(out, batch)[1]["contrast_loss"])
+        out, changed = apply(variables, batch, dropout_key=jax.random.key(0))
+        losses.append(loss_of(task, out, batch)[1]["contrast_loss"])
         without = {key: x for key, x in out.items() if not key.startswith("queue/")}
-        assert (task.loss(without, batch)[1]["contrast_loss"] < losses[-1]) == (len(losses) > 1)
+        assert (loss_of(task, without, batch)[1]["contrast_loss"] < losses[-1]) == (len(losses) > 1)
         variables = {**variables, **changed}
     # Three of the first batch, for one of its clips was silent, and of these the oldest has left.
     assert variables["queue"]["weight"].tolist() == [1.0] * 6
     np.testing.assert_allclose(variables["queue"]["video"][-4:], out["video/embedding"], atol=1e-5)
-    assert "queue" not in task.apply(variables, batch, train=False)[1]
+    assert "queue" not in jax.eval_shape(functools.partial(task.apply, train=False), variables, batch)[1]
 
 
 def test_a_silent_clip_is_in_no_loss():
     task = make()
     batch = batch_of(task, 5, silent=(3,))
     out, _ = outputs_of(task, batch, train=False)
-    loss, _ = task.loss(out, batch)
+    loss, _ = loss_of(task, out, batch)
     fewer = np.array([0, 1, 2, 4])
     other = {key: x[fewer] if np.ndim(x) and len(x) == 5 else x for key, x in out.items()}
-    assert task.loss(other, {"has_audio": batch["has_audio"][fewer]})[0] == pytest.approx(float(loss), rel=1e-5)
+    assert loss_of(task, other, {"has_audio": batch["has_audio"][fewer]})[0] == pytest.approx(float(loss), rel=1e-5)
 
 
 def test_evaluation_sees_the_middle_as_it_is():
@@ -180,10 +185,10 @@ def test_collapse_is_said():
     task = make()
     batch = batch_of(task, 4)
     out, _ = outputs_of(task, batch)
-    metrics = {key: float(x) for key, x in task.loss(out, batch)[1].items()}
+    metrics = {key: float(x) for key, x in loss_of(task, out, batch)[1].items()}
     assert task.concern(metrics) == ""
     line = np.sign(np.float32([1, -1, 1, -1]))[:, None] * np.ones((4, 8), np.float32)
-    metrics = {key: float(x) for key, x in task.loss({**out, "video/embedding": line}, batch)[1].items()}
+    metrics = {key: float(x) for key, x in loss_of(task, {**out, "video/embedding": line}, batch)[1].items()}
     assert "have collapsed" in task.concern(metrics) and "1.00 in video" in task.concern(metrics)
 
 

@@ -208,7 +208,7 @@ def on_devices(what, count, folder):
         "tests.tasks.contrast_on_devices",
         what,
         out,
-        XLA_FLAGS=f"--xla_force_host_platform_device_count={count}",
+        **commands.devices(count),
     )
     found = json.loads(out.read_text())
     assert found.pop("devices") == count
