@@ -199,13 +199,6 @@ def planned_splits(folder: str) -> list[str]:
     return [name for name in files.names(build) if storage.exists(files.plan_path(folder, name))]
 
 
-def planned_sources(folder: str) -> Iterator[tuple[str, str, Iterator[tuple[str, float, float | None]]]]:
-    """Yields each planned split of a folder, its root, and (source, start, end) of its videos."""
-    for split in planned_splits(folder):
-        plan = load(folder, split)
-        yield split, plan.root, ((video.source, video.start, video.end) for video in plan.videos())
-
-
 def write(plan: Plan, found: np.ndarray, shards: Sequence[Sequence[Video]]) -> None:
     """Writes the last part of a plan, with its keys and the videos of its shards, and then the head."""
     folder, split = plan.folder, plan.split

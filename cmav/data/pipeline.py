@@ -67,6 +67,11 @@ class Loader:
     num_threads: int = 0
     prefetch_batches: int = 2
 
+    @classmethod
+    def of(cls, index: SplitIndex, make_example: Callable, records: np.ndarray, data: ConfigDict) -> "Loader":
+        """With the limits and threads of `config.data`."""
+        return cls(index, make_example, records, data.max_bad_fraction, data.num_threads, data.prefetch_batches)
+
     def __post_init__(self):
         if not len(self.records):
             raise DatasetError(f"no records of split {self.index.split!r} in {self.index.folder!r} were chosen.")
@@ -240,14 +245,8 @@ class Loader:
 
 def make_loader(index: SplitIndex, task: Any, data: ConfigDict, *, train: bool) -> Loader:
     """Makes a `cmav.tasks.Task`'s examples from the records of a split that it can use, as `config.data` says."""
-    return Loader(
-        index,
-        functools.partial(task.make_example, train=train),
-        task.usable_records(index, train=train),
-        data.max_bad_fraction,
-        data.num_threads,
-        data.prefetch_batches,
-    )
+    make_example = functools.partial(task.make_example, train=train)
+    return Loader.of(index, make_example, task.usable_records(index, train=train), data)
 
 
 def _finished(batch: dict[str, np.ndarray], filled: list[concurrent.futures.Future]) -> dict[str, np.ndarray]:

@@ -9,6 +9,7 @@ from etils import epath
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 
 # A curve: steps and values.
 Curve = tuple[Sequence[int], Sequence[float]]
@@ -120,3 +121,16 @@ def save(figure: Figure, path: epath.Path) -> None:
     FigureCanvasAgg(figure)
     with path.open("wb") as file:
         figure.savefig(file, format="png", dpi=120)
+
+
+def to_pixels(figure: Figure) -> np.ndarray:
+    """A figure as a picture, uint8 [height, width, 3], without a display."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def save_pixels(picture: np.ndarray, path: epath.Path) -> None:
+    """Writes such a picture as a PNG."""
+    with path.open("wb") as file:
+        imsave(file, picture, format="png")

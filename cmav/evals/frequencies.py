@@ -18,9 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from jax.sharding import Mesh
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.image import imsave
 from ml_collections import ConfigDict
 
 from cmav import distributed
@@ -28,6 +26,7 @@ from cmav.data import clip_ids, files
 from cmav.data.index import SplitIndex
 from cmav.data.pipeline import Loader
 from cmav.errors import UserError
+from cmav.evals import figures
 from cmav.evals.collect import collect, evenly_spaced
 from cmav.evals.intervals import bootstrap_interval, wilson_interval
 from cmav.evals.localization_pictures import short_name
@@ -124,8 +123,7 @@ class FrequencyEvaluator:
             written[-1].write_text(json.dumps(self._report, indent=2))
         if self._picture is not None:
             written.append(path.with_suffix(".png"))
-            with written[-1].open("wb") as file:
-                imsave(file, self._picture, format="png")
+            figures.save_pixels(self._picture, written[-1])
         return written
 
     def _no_scenes(self) -> UserError:
@@ -137,10 +135,7 @@ class FrequencyEvaluator:
 
     def _collect(self, answer: Any, variables: Mapping[str, Any], records: np.ndarray) -> dict[str, np.ndarray]:
         """What `answer` says of each of the records, in their order; zeros of those that cannot be read."""
-        data = self._data
-        loader = Loader(
-            self._index, self._make_example, records, data.max_bad_fraction, data.num_threads, data.prefetch_batches
-        )
+        loader = Loader.of(self._index, self._make_example, records, self._data)
         found = collect(answer, variables, loader, self._mesh, batch_size=self._config.batch_size)
         return {name: x[:, 0] for name, x in found.items()}  # A record has a single view.
 
@@ -226,9 +221,7 @@ def draw(
         grid[number][0].set_ylabel(f"{short_name(file)}\nkHz", fontsize=6)
     for axes in grid[-1]:
         axes.set_xlabel("seconds", fontsize=7)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return figures.to_pixels(figure)
 
 
 def _scenes_to_judge(folder: str, bands_F: np.ndarray) -> dict[str, Scene]:

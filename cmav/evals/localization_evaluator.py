@@ -16,7 +16,6 @@ import numpy as np
 from absl import logging
 from etils import epath
 from jax.sharding import Mesh
-from matplotlib.image import imsave
 from ml_collections import ConfigDict
 
 from cmav import distributed
@@ -24,7 +23,7 @@ from cmav.data import checks, clip_ids, files
 from cmav.data.index import SplitIndex
 from cmav.data.pipeline import Loader
 from cmav.errors import UserError
-from cmav.evals import localization
+from cmav.evals import figures, localization
 from cmav.evals.collect import collect, evenly_spaced
 from cmav.evals.false_alarms import false_alarms
 from cmav.evals.localization_pictures import Example, draw
@@ -121,8 +120,7 @@ class LocalizationEvaluator:
         written = []
         if self._picture is not None:
             written.append(path.with_suffix(".png"))
-            with written[-1].open("wb") as file:
-                imsave(file, self._picture, format="png")
+            figures.save_pixels(self._picture, written[-1])
         if self._trained is None:
             return written
         truths = [self._truths[row.file] for row in next(iter(self._trained.scores.values())).rows]
@@ -162,10 +160,7 @@ class LocalizationEvaluator:
 
     def _find(self, variables: Mapping[str, Any], records: np.ndarray) -> dict[str, np.ndarray]:
         """What `_answer` says of each of the records, in their order."""
-        data = self._data
-        loader = Loader(
-            self._index, self._make_example, records, data.max_bad_fraction, data.num_threads, data.prefetch_batches
-        )
+        loader = Loader.of(self._index, self._make_example, records, self._data)
         batch_size = -(-self._config.batch_size // self._mesh.size) * self._mesh.size
         found = collect(self._answer, variables, loader, self._mesh, batch_size=batch_size)
         return {name: x[:, 0] for name, x in found.items()}  # A record has a single view.

@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from cmav.evals import figures
 from cmav.localization import heat
 from cmav.models import maps
 
@@ -58,9 +58,7 @@ def draw(examples: Sequence[Example], centres: tuple[np.ndarray, np.ndarray]) ->
         axes_row[0].set_ylabel(short_name(example.file), fontsize=6)
     for axes, title in zip(grid[0], ["clip", *methods], strict=True):
         axes.set_title(title, fontsize=9)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return figures.to_pixels(figure)
 
 
 def short_name(file: str) -> str:

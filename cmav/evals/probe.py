@@ -101,15 +101,9 @@ class ProbeEvaluator:
 
     def _loader(self, split: str, *, train: bool) -> Loader:
         """Of the views of an evaluation, whatever the videos are for."""
-        index, data = SplitIndex.load(self._data.dir, split), self._data
-        return Loader(
-            index,
-            functools.partial(self._task.make_example, train=False),
-            self._task.usable_records(index, train=train),
-            data.max_bad_fraction,
-            data.num_threads,
-            data.prefetch_batches,
-        )
+        index = SplitIndex.load(self._data.dir, split)
+        make_example = functools.partial(self._task.make_example, train=False)
+        return Loader.of(index, make_example, self._task.usable_records(index, train=train), self._data)
 
     def _features(self, state: Any, loader: Loader) -> Features:
         joined = collect(

@@ -46,9 +46,7 @@ class RetrievalEvaluator:
         records = task.usable_records(index, train=False)
         records = evenly_spaced(records, config.clips or len(records))
         make_example = functools.partial(task.make_example, train=False)
-        self._loader = Loader(
-            index, make_example, records, data.max_bad_fraction, data.num_threads, data.prefetch_batches
-        )
+        self._loader = Loader.of(index, make_example, records, data)
         self._answer = jax.jit(functools.partial(_answer, task=task), out_shardings=distributed.replicated(mesh))
         self._metrics: dict[str, float] = {}
 

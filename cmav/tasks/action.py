@@ -131,24 +131,10 @@ class Action(ClipTask):
         return example
 
     def batch_shapes(self, batch_size):
-        size, clip = self.data_config.crop_size, self.clip
-        shapes = {
-            "video": jax.ShapeDtypeStruct((batch_size, clip.num_frames, size, size, 3), jnp.uint8),
-            "audio": jax.ShapeDtypeStruct((batch_size, clip.num_samples, 2), jnp.int16),
-        }
-        return {
-            **{stream: shapes[stream] for stream in self.streams},
-            "has_audio": jax.ShapeDtypeStruct((batch_size,), jnp.bool_),
-            "label": jax.ShapeDtypeStruct((batch_size,), jnp.int32),
-        }
-
-    def inputs(self, batch):
-        return batch.get("video"), batch.get("audio"), batch["has_audio"]
+        return {**super().batch_shapes(batch_size), "label": jax.ShapeDtypeStruct((batch_size,), jnp.int32)}
 
     def batch_of(self, video, audio, has_audio):
-        streams = {"video": video, "audio": audio}
-        label = jnp.zeros(has_audio.shape, jnp.int32)
-        return {**{stream: streams[stream] for stream in self.streams}, "has_audio": has_audio, "label": label}
+        return {**super().batch_of(video, audio, has_audio), "label": jnp.zeros(has_audio.shape, jnp.int32)}
 
     def apply(self, variables, batch, *, train, dropout_key=None):
         """The outputs are the network's intermediates, `logits` and `targets`, both [B, num_classes].

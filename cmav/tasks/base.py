@@ -174,6 +174,7 @@ class ClipTask:
     embeds_with = ("backbone",)
     maps_with = ("backbone",)
     mode = "full"  # which streams it is of
+    streams = ("video", "audio")  # the same, by their names
 
     @classmethod
     def from_config(cls, config: ConfigDict, phase: Mapping[str, Any], **more: Any) -> Self:
@@ -229,12 +230,27 @@ class ClipTask:
         """The network."""
         raise NotImplementedError
 
+    def apply(
+        self, variables: Mapping[str, Any], batch: Batch, *, train: bool, dropout_key: jax.Array | None = None
+    ) -> tuple[dict[str, jax.Array], dict[str, Any]]:
+        return self._run(variables, self.inputs(batch), train=train, dropout_key=dropout_key)
+
     def inputs(self, batch: Mapping[str, jax.Array]) -> tuple[jax.Array | None, ...]:
         """What of a batch the network is called with."""
-        raise NotImplementedError
+        return batch.get("video"), batch.get("audio"), batch["has_audio"]
+
+    def batch_of(self, video: jax.Array, audio: jax.Array, has_audio: jax.Array) -> dict[str, jax.Array]:
+        given = {"video": video, "audio": audio}
+        return {**{stream: given[stream] for stream in self.streams}, "has_audio": has_audio}
 
     def batch_shapes(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
-        raise NotImplementedError
+        size, clip = self.data_config.crop_size, self.clip
+        shapes = {
+            "video": jax.ShapeDtypeStruct((batch_size, clip.num_frames, size, size, 3), jnp.uint8),
+            "audio": jax.ShapeDtypeStruct((batch_size, clip.num_samples, 2), jnp.int16),
+        }
+        streams = {stream: shapes[stream] for stream in self.streams}
+        return {**streams, "has_audio": jax.ShapeDtypeStruct((batch_size,), jnp.bool_)}
 
     def _run(
         self,

@@ -108,20 +108,6 @@ class Cmac(ClipTask):
         rest = {key: record[key] for key in ("has_audio", "label", "clip_id")}
         return {"video": frames, "audio": audio, **rest}
 
-    def batch_shapes(self, batch_size):
-        size = self.data_config.crop_size
-        return {
-            "video": jax.ShapeDtypeStruct((batch_size, self.clip.num_frames, size, size, 3), jnp.uint8),
-            "audio": jax.ShapeDtypeStruct((batch_size, self.clip.num_samples, 2), jnp.int16),
-            "has_audio": jax.ShapeDtypeStruct((batch_size,), jnp.bool_),
-        }
-
-    def inputs(self, batch):
-        return batch["video"], batch["audio"], batch["has_audio"]
-
-    def batch_of(self, video, audio, has_audio):
-        return {"video": video, "audio": audio, "has_audio": has_audio}
-
     def init(self, key):
         variables = super().init(key)
         if self.cmac_config.queue:

@@ -14,7 +14,7 @@ import pytest
 from cmav.data import storage
 from cmav.media.clips import ClipOptions
 from cmav.media.manifest import Manifest, Video
-from data_prep import files, plan, plan_files
+from data_prep import files, plan
 from data_prep.plan import PlanError
 
 OPTIONS = ClipOptions()
@@ -271,13 +271,3 @@ def test_a_plan_of_a_newer_form_is_left_alone(tmp_path):
     path.write_text(path.read_text().replace('"version": 2', '"version": 3'))
     with pytest.raises(PlanError, match="a newer cmav"):
         resolve(tmp_path)
-
-
-def test_the_sources_of_all_splits(tmp_path):
-    resolve(tmp_path, VIDEOS[:2])
-    resolve(tmp_path, [Video("w.mp4", "w", 1.5, 3.0, num_bytes=1)], split="test")
-    sources = [(split, root, list(videos)) for split, root, videos in plan_files.planned_sources(str(tmp_path))]
-    assert sources == [
-        ("test", "/videos", [("w.mp4", 1.5, 3.0)]),
-        ("train", "/videos", [("v0.mp4", 0.0, None), ("v1.mp4", 0.0, None)]),
-    ]
