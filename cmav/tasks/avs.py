@@ -22,7 +22,7 @@ import optax
 
 from cmav.errors import UserError
 from cmav.models.avs_net import AvsNet
-from cmav.tasks.base import ClipTask, Maps, Pairs
+from cmav.tasks.base import ClipTask, Maps, Offsets, Pairs
 from cmav.tasks.losses import alignment_loss, balanced, is_correct
 
 
@@ -30,7 +30,7 @@ from cmav.tasks.losses import alignment_loss, balanced, is_correct
 class Avs(ClipTask):
     """The task for one phase of training. See `cmav.tasks.base` for what each method promises."""
 
-    abilities = frozenset({Pairs, Maps})
+    abilities = frozenset({Pairs, Maps, Offsets})
     embeds_as = "action"
     maps_with = ("backbone", "head")
 
@@ -99,6 +99,19 @@ class Avs(ClipTask):
     def apply(self, variables, batch, *, train, dropout_key=None):
         (logits_BxK, out), changed = self._run(variables, self.inputs(batch), train=train, dropout_key=dropout_key)
         return {"logits": logits_BxK, **out}, changed
+
+    # Each stream by itself, and then any pair of them: for many shifts at the price of one.
+
+    def encode_pictures(self, variables, video_BxTxHxWxC):
+        return self.model().apply(
+            variables, video_BxTxHxWxC, frame_rate=self.clip.achieved_frame_rate, method="encode_video"
+        )
+
+    def encode_sound(self, variables, audio_BxSx2):
+        return self.model().apply(variables, audio_BxSx2, sample_rate=self.clip.sample_rate, method="encode_audio")
+
+    def pair_logits(self, variables, pictures_BxNxD, sounds_BxKxMxD):
+        return self.model().apply(variables, pictures_BxNxD, sounds_BxKxMxD, method="pair_logits")
 
     def loss(self, outputs, batch):
         logits_BxK, labels_BxK = outputs["logits"], batch["labels"]
