@@ -231,6 +231,19 @@ def _localization(methods: tuple[str, ...]) -> ConfigDict:
     return config
 
 
+def offset_evaluator(**changes) -> ConfigDict:
+    """By how much is the sound off? For `config.evals.<name>`; of the defaults of no task, for it takes its time."""
+    config = ConfigDict()
+    config.type = "offset"
+    config.every = 10_000  # steps; the last step always
+    config.batch_size = 32  # shifted clips; a multiple of `shifts`, of two clips at least
+    config.max_seconds = 1.0  # the greatest offset, as far as the clips are long enough
+    config.shifts = 8  # of each clip, spread over the range
+    config.seed = 0  # of these
+    config.lock().update(changes)
+    return config
+
+
 def trained_by(task: str) -> str:
     """The command that trains this task: pretraining's, or fine-tuning's."""
     return "cmav.finetune" if task == "action" else "cmav.main"

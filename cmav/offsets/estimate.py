@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from cmav.offsets.calibration import Calibration
+from cmav.offsets.calibration import Calibration, Posterior
 from cmav.offsets.evidence import Evidence, Scores
 
 MIN_CONFIDENCE = 0.5
@@ -33,6 +33,33 @@ class Estimate:
     verdict: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """What evidence shows, whether or not it is enough to say it.
+
+    Attributes:
+      peak: the likeliest offset, seconds.
+      at_the_end: whether it is the first or the last shift that could be tried.
+      confidence: probability that the offset is within the tolerance of the peak.
+      posterior: of all offsets.
+    """
+
+    peak: float
+    at_the_end: bool
+    confidence: float
+    posterior: Posterior
+
+    def doubt(self, min_confidence: float = MIN_CONFIDENCE) -> str:
+        """Why it is not enough; empty: it is."""
+        if self.posterior.unrelated > 0.5:
+            return "the sound fits the pictures at no shift that was tried"
+        if self.confidence < min_confidence:
+            return "no shift stands out"
+        if self.at_the_end:
+            return "the best shift is the greatest that was tried"
+        return ""
+
+
 def estimate(
     scores: Scores,
     calibration: Calibration | None,
@@ -53,21 +80,15 @@ def estimate(
     """
     if reason := nothing_to_tell(scores, has_audio):
         return _cannot_tell(None, reason)
-    posterior = (calibration or Calibration()).posterior(Evidence.of(scores))
-    peak, at_the_end = peak_of(scores, calibration)
-    confidence = posterior.within(peak - tolerance, peak + tolerance)
-    said = None if calibration is None else confidence
-    if posterior.unrelated > 0.5:
-        return _cannot_tell(said, "the sound fits the pictures at no shift that was tried")
-    if confidence < min_confidence:
-        return _cannot_tell(said, "no shift stands out")
-    if at_the_end:
-        return _cannot_tell(said, "the best shift is the greatest that was tried")
-    offset_ms = 1000 * peak
+    found = read(Evidence.of(scores), calibration or Calibration(), tolerance)
+    confidence = None if calibration is None else found.confidence
+    if reason := found.doubt(min_confidence):
+        return _cannot_tell(confidence, reason)
+    offset_ms = 1000 * found.peak
     verdict = in_words(offset_ms, 1000 * tolerance)
     if calibration is None:
         return Estimate(offset_ms, None, None, None, f"{verdict} ({NOT_CALIBRATED})")
-    low, high = posterior.interval()
+    low, high = found.posterior.interval()
     return Estimate(offset_ms, 1000 * low, 1000 * high, confidence, verdict)
 
 
@@ -86,15 +107,18 @@ def nothing_to_tell(scores: Scores, has_audio: bool) -> str:
     return ""
 
 
-def peak_of(scores: Scores, calibration: Calibration | None) -> tuple[float, bool]:
-    """The likeliest offset in seconds, between the shifts by a parabola, and whether it is the first or last shift."""
-    evidence = Evidence.of(scores)
-    curve = (calibration or Calibration()).log_likelihood(evidence)
+def read(evidence: Evidence, calibration: Calibration, tolerance: float) -> Reading:
+    """The likeliest offset, between the shifts by a parabola, and how sure it is. `tolerance` in seconds."""
+    curve = calibration.log_likelihood(evidence)
     best = int(np.nanargmax(curve))
     around = curve[max(best - 1, 0) : best + 2]
-    if len(around) < 3 or not np.isfinite(around).all():
-        return float(evidence.shifts[best]), True
-    return float(evidence.shifts[best] + vertex(around) * (evidence.shifts[1] - evidence.shifts[0])), False
+    at_the_end = len(around) < 3 or not np.isfinite(around).all()
+    peak = evidence.shifts[best]
+    if not at_the_end:
+        peak += vertex(around) * (evidence.shifts[1] - evidence.shifts[0])
+    posterior = calibration.posterior(evidence)
+    confidence = posterior.within(peak - tolerance, peak + tolerance)
+    return Reading(float(peak), at_the_end, confidence, posterior)
 
 
 def vertex(around: np.ndarray) -> float:

@@ -10,7 +10,7 @@ from etils import epath
 
 from cmav.errors import UserError
 from cmav.offsets.calibration import UNRELATED, Calibration, fit
-from cmav.offsets.estimate import estimate, peak_of, vertex
+from cmav.offsets.estimate import estimate, read, vertex
 from cmav.offsets.evidence import Evidence, Scores
 from cmav.offsets.stretch import Stretch
 from tests.offsets import fake_sync
@@ -184,8 +184,8 @@ def test_between_the_shifts_by_a_parabola():
 def test_a_network_that_correlates_finds_it(late, step):
     stretch = Stretch.of(fake_sync.make_task(), max_seconds=0.8, step_seconds=step, num_frames=70)
     scores = fake_sync.scores_of(stretch, fake_sync.batch_of(stretch, 65, fake_sync.events(3.2, seed=2), late))
-    peak, at_the_end = peak_of(scores, None)
-    assert peak == pytest.approx(late, abs=0.02) and not at_the_end
+    found = read(Evidence.of(scores), Calibration(), 0.05)
+    assert found.peak == pytest.approx(late, abs=0.02) and not found.at_the_end
 
 
 def test_the_file_of_a_calibration(tmp_path):
