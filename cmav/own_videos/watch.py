@@ -57,6 +57,7 @@ def watch(
     spacing: Any,
     batch_size: int,
     num_workers: int | None = None,
+    sees: Any = None,
 ) -> Iterator[Seen]:
     """Yields what the network says of each video, in order.
 
@@ -69,12 +70,14 @@ def watch(
       spacing: a `cmav.media.Spacing`: where the windows lie.
       batch_size: windows that the network sees at a time; rounded up to what divides over the devices.
       num_workers: processes that decode, each another video; None: one for each CPU core.
+      sees: what a window is: `clip`, its shape, and `only_example`, which makes the network's example of it; None: the
+        network's task.
 
     Raises:
       UserError: where storage does not answer.
     """
-    make_example = example_maker(network.task.only_example)
-    clip = network.task.clip
+    sees = sees or network.task
+    make_example, clip = example_maker(sees.only_example), sees.clip
     videos = list(videos)
     num_workers = min(num_workers or os.cpu_count() or 1, len(videos))
     with contextlib.ExitStack() as stack:
