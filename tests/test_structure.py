@@ -10,9 +10,15 @@ ROOT = pathlib.Path(__file__).parent.parent
 # and small modules such as `cmav.errors`) is named below.
 PACKAGES = re.findall(r"^\| `cmav/(\w+)/` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
 ANYONE_MAY_KNOW = ("cli", "config", "distributed", "errors", "processes", "tables", "trees")
-COMMANDS = ("main", "finetune", "evaluate", "embed", "localize", "describe", "report")
+COMMANDS = ("main", "finetune", "evaluate", "embed", "localize", "sync", "describe", "report")
 # More than the order forbids: a network knows nothing of where its inputs come from, a record nothing of networks.
-KEPT_APART = {"models": {"data", "media"}, "localization": {"media"}, "evals": {"media"}, "training": {"media"}}
+KEPT_APART = {
+    "models": {"data", "media"},
+    "localization": {"media"},
+    "offsets": {"media"},
+    "evals": {"media"},
+    "training": {"media"},
+}
 
 
 def imports(path: pathlib.Path) -> set[str]:

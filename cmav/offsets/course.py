@@ -16,6 +16,7 @@ from cmav.offsets.evidence import Evidence, Scores
 
 MARGIN = 5.0  # of a log-likelihood
 LEAST_WINDOWS = 4.0  # how long, in windows, a video must be for its offset to change
+LEAST_JUMP = 1.5  # in steps; less is a bend of what should be a line
 _BLOCKS_PER_WINDOW = 2
 
 
@@ -93,7 +94,7 @@ def _describe(
     count, num_shifts = logits_NxS.shape
     sums = logits_NxS.sum(axis=0)
     constant = int(sums.argmax())
-    found = 0.0, [(times[0], times[-1], shifts[constant], 0.0)]
+    found = 0.0, [(times[0], times[-1], float(shifts[constant]), 0.0)]
     if count < 2:
         return found
 
@@ -118,24 +119,33 @@ def _describe(
             _describe(times[part], logits_NxS[part], shifts, calibration) for part in (slice(None, at), slice(at, None))
         ]
         gain += sum(more for more, _ in halves)
-        if gain > found[0]:
+        (start, end, first, slope), (_, _, after_it, _) = halves[0][1][-1], halves[1][1][0]
+        height = abs(after_it - first - slope * (end - start))
+        if gain > found[0] and height > LEAST_JUMP * (shifts[1] - shifts[0]):
             found = gain, [one for _, parts in halves for one in parts]
     return found
 
 
 def _best_line(times: np.ndarray, logits_NxS: np.ndarray, shifts: np.ndarray) -> tuple[float, float, float]:
-    """The greatest sum of logits along a line from one shift, at the first time, to another at the last; and these."""
-    share = (times - times[0]) / (times[-1] - times[0])
-    rows = np.arange(len(times))
-    last = np.arange(len(shifts))
-    found = (-np.inf, 0, 0)
-    for first in range(len(shifts)):
-        place_NxL = first + share[:, None] * (last - first)
-        below = np.minimum(place_NxL.astype(int), len(shifts) - 2)
-        part = place_NxL - below
-        values = logits_NxS[rows[:, None], below] * (1 - part) + logits_NxS[rows[:, None], below + 1] * part
-        sums = values.sum(axis=0)
-        best = int(sums.argmax())
-        if sums[best] > found[0]:
-            found = (float(sums[best]), first, best)
-    return found[0], float(shifts[found[1]]), float(shifts[found[2]])
+    """The greatest sum of logits along a line from one offset, at the first time, to another at the last; and these."""
+    share_N = (times - times[0]) / (times[-1] - times[0])
+    rows, most = np.arange(len(times))[:, None], len(shifts) - 1
+
+    def search(firsts: np.ndarray, lasts: np.ndarray) -> tuple[float, float, float]:
+        """Offsets as places among the shifts."""
+        found = (-np.inf, 0.0, 0.0)
+        for first in firsts:
+            place_NxL = first + share_N[:, None] * (lasts - first)
+            below = np.minimum(place_NxL.astype(int), most - 1)
+            part = place_NxL - below
+            sums = (logits_NxS[rows, below] * (1 - part) + logits_NxS[rows, below + 1] * part).sum(axis=0)
+            best = int(sums.argmax())
+            if sums[best] > found[0]:
+                found = (float(sums[best]), float(first), float(lasts[best]))
+        return found
+
+    places = np.arange(len(shifts))
+    _, first, last = search(places, places)
+    around = np.linspace(-1, 1, 11)
+    found, first, last = search(*(np.clip(end + around, 0, most) for end in (first, last)))
+    return found, *np.interp([first, last], places, shifts).tolist()

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from cmav import distributed
+from cmav.errors import UserError
 from cmav.media import decoding
 from cmav.media.streams import RejectedError
 from cmav.media.windows import example_maker, send_windows
@@ -98,6 +99,19 @@ def watch(
         stack.callback(coming.close)
         stack.callback(lambda: [worker.end() for worker in workers])  # before that: then no thread waits for one
         yield from _by_video(coming, network, answer, batch_size)
+
+
+def picture_size(size: int | None, crop_size: int) -> int:
+    """Width and height of pictures before the central crop, as much larger as 256 is than 224 where `size` is None.
+
+    Raises:
+      UserError: where `size` is smaller than the crop.
+    """
+    if size is None:
+        return round(crop_size * 256 / 224)
+    if size < crop_size:
+        raise UserError(f"--size={size} is smaller than the network's crop of {crop_size} pixels.")
+    return size
 
 
 def window_of(clip: Any) -> Window:

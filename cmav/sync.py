@@ -1,0 +1,243 @@
+"""By how much is the sound of one's own videos off?
+
+python -m cmav.sync my_videos --checkpoint runs/sync_grid --out sync.csv
+python -m cmav.sync talk.mp4 interview.mov --checkpoint runs/sync_grid --out sync.json --max_shift_ms 2000
+
+For networks of synchronization (`avs`). What is given are videos, folders, which are walked to their depth, or a CSV
+with a column path (and start, end). The table has a row for each video:
+
+| column              | meaning                                                                                     |
+| ------------------- | ------------------------------------------------------------------------------------------- |
+| `path`              | of the video, absolute; with parts of videos also `start`, `end`, seconds                   |
+| `offset_ms`         | positive: the sound is late. Of an offset that changes, the mean. Empty: it cannot be told  |
+| `low_ms`, `high_ms` | the 95% interval                                                                            |
+| `confidence`        | probability that the true offset is within one frame (of the network's rate) of this        |
+| `verdict`           | "the sound is 120 ms late", "in time" (within a frame), "cannot tell: …"                    |
+
+Whether intervals and confidences are right is measured on held-out clips by the evaluator `offset`
+(`cmav.config.offset_evaluator`; `python -m cmav.evaluate`), which leaves `offset_calibration.json` in the run's folder.
+Without it there are none of them, and the verdict says "not calibrated". They hold for videos of the kind that it was
+measured on.
+
+The network sees windows of its clip's length, and hears with each the sounds that start up to --max_shift_ms before
+and after it, as far as the video is long enough. It cannot tell where there is no sound or nothing moves, where no
+shift stands out, or where the sound fits at none (music over pictures). A video of four windows' length or more may
+drift, or jump from one offset to another.
+
+Beside OUT there is a folder OUT_report (without OUT's ending): `index.html`, a picture of each video's curve, and
+`rows.jsonl`, which has all that was found (`cmav/own_videos/offset_rows.py`). What it has already is not done again, so
+that a run which was killed goes on where it was. An OUT that ends with `.json` has the same as this file, as a list.
+"""
+
+import dataclasses
+import itertools
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags, logging
+from tqdm import tqdm
+
+from cmav import cli
+from cmav.errors import UserError
+
+MAX_SHIFT_MS = 1000.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What became of the videos.
+
+    Attributes:
+      rows: of all of them, as `cmav.own_videos.offset_rows` has them.
+      num_new: how many are new.
+      page: path of the page.
+    """
+
+    rows: list[dict[str, Any]]
+    num_new: int
+    page: str
+
+
+def sync(
+    videos: Sequence[str],
+    checkpoint: str,
+    out: str,
+    *,
+    max_shift_ms: float = MAX_SHIFT_MS,
+    step_ms: float | None = None,
+    hop_ms: float | None = None,
+    min_confidence: float | None = None,
+    batch_size: int = 2,
+    size: int | None = None,
+    num_workers: int | None = None,
+) -> Result:
+    """Finds the offsets of videos. The module's docstring says what is written.
+
+    Args:
+      videos: files, folders, CSV files as `cmav.media.manifest.read_csv` describes them.
+      checkpoint: as `cmav.training.frozen.load` takes it, of a task that can be asked for offsets.
+      out: the .csv or .json file, local.
+      max_shift_ms: the greatest shift to try, to either side.
+      step_ms: from a shift to the next, rounded to a stored frame of the network or a whole fraction of it; None: a
+        frame.
+      hop_ms: from a window to the next; None: an eighth of the network's clip.
+      min_confidence: below it nothing is said; None: 0.5.
+      batch_size: stretches of video, of some windows each, that the network sees at a time.
+      size: to which pictures are brought before the central crop, in pixels; None: as much larger than the crop as 256
+        is than 224. Best is what the network's shards were built with.
+      num_workers: processes that decode, each another video; None: one for each CPU core.
+
+    Raises:
+      UserError: where videos or checkpoint are not there, the network cannot be asked for offsets, the report was made
+        with something else, or storage does not answer.
+    """
+    from etils import epath
+
+    from cmav.offsets.calibration import Calibration
+    from cmav.offsets.estimate import MIN_CONFIDENCE
+    from cmav.offsets.stretch import Stretch
+    from cmav.own_videos import offset_rows
+    from cmav.own_videos.offsets import find_offsets
+    from cmav.own_videos.watch import picture_size
+    from cmav.reporting import offsets as reporting
+    from cmav.tasks import ABILITIES
+    from cmav.training import frozen
+
+    if "://" in out or not out.endswith((".csv", ".json")):
+        raise UserError(f"--out={out} must be a local file that ends with .csv or .json.")
+    wanted = _list(videos)
+    network = frozen.load(checkpoint)
+    task = network.task
+    if "offsets" not in task.abilities:
+        raise UserError(f"--checkpoint={checkpoint}: offsets need {ABILITIES['offsets']}. The network has none.")
+    size = picture_size(size, task.data_config.crop_size)
+    stretch = Stretch.of(
+        task,
+        max_seconds=max_shift_ms / 1000,
+        step_seconds=step_ms and step_ms / 1000,
+        hop_seconds=hop_ms and hop_ms / 1000,
+    )
+    calibration = Calibration.load(epath.Path(network.run))
+    if calibration and calibration.fitted_on["step"] != network.step:
+        logging.warning(
+            "%s has a calibration of step %d, not of step %d", network.run, calibration.fitted_on["step"], network.step
+        )
+        calibration = None
+    if not calibration:
+        logging.warning(
+            "%s is not calibrated: how sure an offset is will not be said. Evaluate it with an evaluator of type "
+            "'offset' (python -m cmav.evaluate; see cmav.config.offset_evaluator).",
+            network.run,
+        )
+    how = {
+        "size": size,
+        "batch_size": batch_size,
+        "num_workers": num_workers,
+        "min_confidence": MIN_CONFIDENCE if min_confidence is None else min_confidence,
+    }
+    metadata = {
+        "run": network.run if "://" in network.run else os.path.abspath(network.run),
+        "step": network.step,
+        "weights": network.checksum(),
+        "calibration": dataclasses.asdict(calibration) if calibration else None,
+        "max_shift_ms": 1000 * stretch.shifts[-1],
+        "step_ms": 1000 * stretch.step_seconds,
+        "hop_ms": 1000 * stretch.hop / task.clip.stored_frame_rate,
+        "size": size,
+        "min_confidence": how["min_confidence"],
+    }
+    folder = f"{os.path.splitext(out)[0]}_report"
+    kept = offset_rows.OffsetRows(folder, metadata, origin=("run",))
+    todo = {part: video for part, video in wanted.items() if part not in kept.rows}
+    logging.info(
+        "%d videos, %d of them in %s already; step %d of %s",
+        *(len(wanted), len(wanted) - len(todo), folder, network.step, network.run),
+    )
+    taken = {row["picture"] for row in kept.rows.values()}
+    failures = {}
+    found_videos = find_offsets(network, todo.values(), "", stretch, calibration, **how)
+    for (part, video), found in zip(todo.items(), tqdm(found_videos, total=len(todo), disable=not todo), strict=True):
+        if isinstance(found, str):
+            failures[part] = offset_rows.failed_row(part, found)
+            continue
+        picture = _free_name(video.name, taken)
+        reporting.draw(found, os.path.basename(part[0]), os.path.join(folder, picture))
+        kept.add(offset_rows.make_row(part, found, picture))
+    rows = [kept.rows[part] if part in kept.rows else failures[part] for part in wanted]
+    offset_rows.write_table(out, rows)
+    footer = f"Step {network.step} of {network.run}; shifts of up to {1000 * stretch.shifts[-1]:g} ms were tried."
+    return Result(rows, len(todo) - len(failures), reporting.write_page(folder, rows, footer))
+
+
+def _list(paths: Sequence[str]) -> dict[tuple[str, float, float | None], Any]:
+    """The videos, or parts of them, by path, start and end; with absolute paths."""
+    from cmav.data import storage
+    from cmav.media import manifest
+
+    videos = []
+    for path in paths:
+        if storage.is_folder(path) or path.lower().endswith(".csv"):
+            listed = manifest.read(path, None)
+            for video in itertools.chain.from_iterable(listed.splits.values()):
+                videos.append(dataclasses.replace(video, source=video.path(listed.root)))
+        elif storage.exists(path):
+            source = path if "://" in path else os.path.abspath(path)
+            videos.append(manifest.Video(source, manifest.stem(path)))
+        else:
+            raise UserError(f"{path}: there is no such video, folder or CSV.")
+    return {(video.source, video.start, video.end): video for video in videos}
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    """A file's name for the picture of a video of this name, that no other has."""
+    stem = name.replace("/", "_").lstrip(".") or "video"
+    names = (f"{stem}~{number}.png" if number > 1 else f"{stem}.png" for number in itertools.count(1))
+    free = next(one for one in names if one not in taken)
+    taken.add(free)
+    return free
+
+
+def _define_flags() -> None:
+    flags.DEFINE_string("checkpoint", None, "Folder of a run, one of its folders checkpoints/<step>, or newest.")
+    flags.DEFINE_string("out", None, "Table to write, .csv or .json. What its report has already is not done again.")
+    flags.DEFINE_float("max_shift_ms", MAX_SHIFT_MS, "The greatest offset to look for, to either side.", lower_bound=1)
+    flags.DEFINE_float("step_ms", None, "From a shift to the next: a frame of the network, the default, or a fraction.")
+    flags.DEFINE_float("hop_ms", None, "From a window to the next. Default: an eighth of the network's clip.")
+    flags.DEFINE_float(
+        "min_confidence", None, "Say nothing with less confidence. Default: 0.5.", lower_bound=0, upper_bound=1
+    )
+    flags.DEFINE_integer("batch_size", 2, "Stretches of video that the network sees at a time.", lower_bound=1)
+    flags.DEFINE_integer(
+        "size",
+        None,
+        "Width and height in pixels to which pictures are brought, --size of the shards that the network was trained "
+        "on. Default: 8/7 of the network's crop, as 256 is of 224.",
+    )
+
+
+def main(videos: Sequence[str]) -> None:
+    cli.check_alone()
+    args = flags.FLAGS
+    missing = ["VIDEOS"] if not videos else [f"--{name}" for name in ("checkpoint", "out") if not args[name].value]
+    if missing:
+        raise UserError(f"{missing[0]} is missing: python -m cmav.sync VIDEOS... --checkpoint=RUN --out=sync.csv")
+    result = sync(
+        videos,
+        args.checkpoint,
+        args.out,
+        max_shift_ms=args.max_shift_ms,
+        step_ms=args.step_ms,
+        hop_ms=args.hop_ms,
+        min_confidence=args.min_confidence,
+        batch_size=args.batch_size,
+        size=args.size,
+    )
+    for row in result.rows:
+        print(f"{row['path']}: {row['verdict']}")
+    print(f"{args.out}, {result.page}")
+
+
+if __name__ == "__main__":
+    _define_flags()
+    cli.run(main, takes_arguments=True)
