@@ -2,6 +2,7 @@
 
 python -m cmav.sync my_videos --checkpoint runs/sync_grid --out sync.csv
 python -m cmav.sync talk.mp4 interview.mov --checkpoint runs/sync_grid --out sync.json --max_shift_ms 2000
+python -m cmav.sync my_videos --checkpoint runs/sync_grid --out sync.csv --fix corrected
 
 For networks of synchronization (`avs`). What is given are videos, folders, which are walked to their depth, or a CSV
 with a column path (and start, end). The table has a row for each video:
@@ -27,12 +28,17 @@ drift, or jump from one offset to another.
 Beside OUT there is a folder OUT_report (without OUT's ending): `index.html`, a picture of each video's curve, and
 `rows.jsonl`, which has all that was found (`cmav/own_videos/offset_rows.py`). What it has already is not done again, so
 that a run which was killed goes on where it was. An OUT that ends with `.json` has the same as this file, as a list.
+
+--fix DIR writes a corrected copy of each video whose sound is off: its streams are copied as they are, and only their
+times are others (`cmav/own_videos/fixed_video.py`). Where the sound drifts, it is resampled and encoded again. A jump
+is not mended, nor are parts of videos. Each copy is looked at again; two more columns, `fixed` and `fixed_verdict`,
+have its path and what is then said of it.
 """
 
 import dataclasses
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from absl import flags, logging
@@ -68,6 +74,7 @@ def sync(
     step_ms: float | None = None,
     hop_ms: float | None = None,
     min_confidence: float | None = None,
+    fix: str | None = None,
     batch_size: int = 2,
     size: int | None = None,
     num_workers: int | None = None,
@@ -83,6 +90,7 @@ def sync(
         frame.
       hop_ms: from a window to the next; None: an eighth of the network's clip.
       min_confidence: below it nothing is said; None: 0.5.
+      fix: a folder for corrected copies, local; None: there are none.
       batch_size: stretches of video, of some windows each, that the network sees at a time.
       size: to which pictures are brought before the central crop, in pixels; None: as much larger than the crop as 256
         is than 224. Best is what the network's shards were built with.
@@ -165,6 +173,9 @@ def sync(
         reporting.draw(found, os.path.basename(part[0]), os.path.join(folder, picture))
         kept.add(offset_rows.make_row(part, found, picture))
     rows = [kept.rows[part] if part in kept.rows else failures[part] for part in wanted]
+    if fix:
+        _fix(rows, fix, lambda copies: find_offsets(network, copies, "", stretch, calibration, **how))
+        kept.save()
     offset_rows.write_table(out, rows)
     footer = f"Step {network.step} of {network.run}; shifts of up to {1000 * stretch.shifts[-1]:g} ms were tried."
     return Result(rows, len(todo) - len(failures), reporting.write_page(folder, rows, footer))
@@ -189,6 +200,55 @@ def _list(paths: Sequence[str]) -> dict[tuple[str, float, float | None], Any]:
     return {(video.source, video.start, video.end): video for video in videos}
 
 
+def _fix(rows: Sequence[dict[str, Any]], folder: str, find: Callable[[Sequence[Any]], Iterator[Any]]) -> None:
+    """Writes corrected copies, looks at them again, and tells the rows.
+
+    Args:
+      rows: those that have a copy already are left as they are.
+      folder: of the copies.
+      find: of `cmav.media.manifest.Video`s, what `find_offsets` yields.
+    """
+    from cmav.media import decoding, manifest
+    from cmav.media.streams import RejectedError
+    from cmav.offsets.course import Segment
+    from cmav.own_videos import fixed_video
+
+    if "://" in folder:
+        raise UserError(f"--fix={folder} must be a local folder.")
+    os.makedirs(folder, exist_ok=True)
+    done = [row["fixed"] for row in rows if row.get("fixed") and os.path.exists(row["fixed"])]
+    taken = {os.path.basename(path) for path in done if os.path.dirname(path) == os.path.abspath(folder)}
+    copied = []
+    worker = decoding.worker()
+    try:
+        for row in rows:
+            is_off = row["segments"] or not row["verdict"].startswith("in time")
+            if row["offset_ms"] is None or not is_off or row.get("fixed") in done:
+                continue
+            row["fixed"] = None
+            if row["start"] or row["end"] is not None or "://" in row["path"]:
+                row["fixed_verdict"] = "only whole videos on this machine are corrected"
+            elif len(row["segments"]) > 1:
+                row["fixed_verdict"] = "its offset jumps: cut it there, and correct the parts"
+            else:
+                target = os.path.abspath(fixed_video.target_of(row["path"], folder, taken))
+                line = row["segments"][0] if row["segments"] else {}
+                first, last = (line.get(key, row["offset_ms"]) / 1000 for key in ("first_ms", "last_ms"))
+                segment = Segment(line.get("start", 0.0), line.get("end", 1.0), first, last)
+                try:
+                    said = fixed_video.fix(worker, row["path"], target, segment)
+                except RejectedError as error:
+                    row["fixed_verdict"] = str(error)
+                else:
+                    copied.append((row, target, said))
+    finally:
+        worker.end()
+    copies = [manifest.Video(target, manifest.stem(target)) for _, target, _ in copied]
+    for (row, target, said), found in zip(copied, find(copies), strict=True):
+        again = found if isinstance(found, str) else found.estimate.verdict
+        row["fixed"], row["fixed_verdict"] = target, f"{again} ({said})"
+
+
 def _free_name(name: str, taken: set[str]) -> str:
     """A file's name for the picture of a video of this name, that no other has."""
     stem = name.replace("/", "_").lstrip(".") or "video"
@@ -207,6 +267,7 @@ def _define_flags() -> None:
     flags.DEFINE_float(
         "min_confidence", None, "Say nothing with less confidence. Default: 0.5.", lower_bound=0, upper_bound=1
     )
+    flags.DEFINE_string("fix", None, "Folder for corrected copies.")
     flags.DEFINE_integer("batch_size", 2, "Stretches of video that the network sees at a time.", lower_bound=1)
     flags.DEFINE_integer(
         "size",
@@ -230,11 +291,14 @@ def main(videos: Sequence[str]) -> None:
         step_ms=args.step_ms,
         hop_ms=args.hop_ms,
         min_confidence=args.min_confidence,
+        fix=args.fix,
         batch_size=args.batch_size,
         size=args.size,
     )
     for row in result.rows:
         print(f"{row['path']}: {row['verdict']}")
+        if "fixed_verdict" in row:
+            print(f"  {row['fixed'] or 'not corrected'}: {row['fixed_verdict']}")
     print(f"{args.out}, {result.page}")
 
 

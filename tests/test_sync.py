@@ -22,6 +22,7 @@ from tests import tiny_config
 from tests.fake_worker import FakeWorker
 from tests.media.sample_videos import flashes_at, steady_times, write_video
 from tests.offsets import fake_sync
+from tests.own_videos.test_fixed_video import payloads
 from tests.own_videos.test_offsets import write
 from tests.test_embed import save_run
 
@@ -161,6 +162,36 @@ def test_a_run_of_this_code(videos, tmp_path):
     other = save_run(tmp_path / "cmac", tiny_config.get_cmac_config())
     with pytest.raises(UserError, match="offsets need pictures and sounds encoded apart"):
         sync([str(videos / "late.mkv")], other, str(tmp_path / "other.csv"))
+
+
+def test_corrected_copies_are_in_time_and_their_streams_the_same(network, videos, tmp_path):
+    result = run(videos, tmp_path / "sync.csv", fix=str(tmp_path / "corrected"))
+    rows = read(tmp_path / "sync.csv")
+    assert sorted(path.name for path in (tmp_path / "corrected").iterdir()) == ["early.mp4", "late.mkv"]
+    for name in ("early.mp4", "late.mkv"):
+        copy = tmp_path / "corrected" / name
+        assert rows[name]["fixed"] == str(copy)
+        assert rows[name]["fixed_verdict"] == "in time (its streams were copied, and their times moved)"
+        assert payloads(copy) == payloads(videos / name)
+    assert rows["in_time.mov"]["fixed_verdict"] == rows["broken.mp4"]["fixed_verdict"] == ""
+    assert "corrected, late.mkv: in time" in (tmp_path / "sync_report" / "index.html").read_text()
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "corrected").iterdir()}
+    again = run(videos, tmp_path / "sync.csv", fix=str(tmp_path / "corrected"))
+    assert again.rows == result.rows
+    assert times == {path: path.stat().st_mtime_ns for path in (tmp_path / "corrected").iterdir()}
+    with pytest.raises(UserError, match="choose another folder"):
+        run(videos / "late.mkv", tmp_path / "other.csv", fix=str(videos))
+
+
+def test_a_drift_is_resampled_and_a_jump_is_not_mended(network, tmp_path):
+    write(tmp_path / "drift.mp4", lambda t: -0.3 + 0.02 * t, seconds=20.0, codec="aac")
+    write(tmp_path / "jump.mp4", lambda t: np.where(t < 9, 0.4, -0.2), seconds=20.0, codec="aac")
+    run(tmp_path, tmp_path / "sync.csv", fix=str(tmp_path / "corrected"))
+    rows = read(tmp_path / "sync.csv")
+    assert rows["drift.mp4"]["fixed_verdict"].startswith("in time (its sound was resampled by +")
+    copied, given = payloads(tmp_path / "corrected" / "drift.mp4"), payloads(tmp_path / "drift.mp4")
+    assert copied["video"] == given["video"] and copied["audio"] != given["audio"]
+    assert "jumps" in rows["jump.mp4"]["fixed_verdict"] and rows["jump.mp4"]["fixed"] == ""
 
 
 def test_command_line(network, videos, tmp_path, monkeypatch, capsys):

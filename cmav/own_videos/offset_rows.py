@@ -13,7 +13,7 @@ where the sound is late:
 | `shifts_ms`, `curve`                | the shifts that were tried, and the log-likelihood of each; null: none      |
 | `picture`                           | of the curve; its name in the folder of the report                          |
 | `note`                              | what of the video was lost, or empty                                        |
-| `fixed`, `fixed_verdict`            | with `--fix`: the corrected file, absolute, and what is said of it; or absent |
+| `fixed`, `fixed_verdict`            | with `--fix`: the corrected copy, and what is said of it or why there is none |
 """
 
 import csv
@@ -146,7 +146,7 @@ def write_table(path: str, rows: Iterable[Mapping[str, Any]]) -> None:
             columns = [*COLUMNS]
             if any(row["start"] or row["end"] is not None for row in rows):
                 columns[1:1] = _PART_COLUMNS
-            if any("fixed" in row for row in rows):
+            if any("fixed_verdict" in row for row in rows):
                 columns += _FIX_COLUMNS
             writer = csv.DictWriter(file, columns, extrasaction="ignore")
             writer.writeheader()

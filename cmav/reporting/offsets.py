@@ -105,8 +105,9 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         interval = "" if row["low_ms"] is None else f"{row['low_ms']:+.0f} to {row['high_ms']:+.0f}"
     confidence = "" if row["confidence"] is None else f"{row['confidence']:.2f}"
     verdict = escape(row["verdict"])
-    if "fixed" in row:
-        verdict += f"<small>corrected: {escape(os.path.basename(row['fixed']))}, {escape(row['fixed_verdict'])}</small>"
+    if "fixed_verdict" in row:
+        name = f"corrected, {os.path.basename(row['fixed'])}" if row["fixed"] else "not corrected"
+        verdict += f"<small>{escape(name)}: {escape(row['fixed_verdict'])}</small>"
     return [offset, interval, confidence, verdict]
 
 
