@@ -3,6 +3,7 @@
 python -m cmav.sync my_videos --checkpoint runs/sync_grid --out sync.csv
 python -m cmav.sync talk.mp4 interview.mov --checkpoint runs/sync_grid --out sync.json --max_shift_ms 2000
 python -m cmav.sync my_videos --checkpoint runs/sync_grid --out sync.csv --fix corrected
+python -m cmav.sync long.mp4 --checkpoint runs/sync_grid --out found.csv --find recorder.wav
 
 For networks of synchronization (`avs`). What is given are videos, folders, which are walked to their depth, or a CSV
 with a column path (and start, end). The table has a row for each video:
@@ -33,6 +34,11 @@ that a run which was killed goes on where it was. An OUT that ends with `.json` 
 times are others (`cmav/own_videos/fixed_video.py`). Where the sound drifts, it is resampled and encoded again. A jump
 is not mended, nor are parts of videos. Each copy is looked at again; two more columns, `fixed` and `fixed_verdict`,
 have its path and what is then said of it.
+
+--find SOUND looks in the videos' pictures for the place where another sound belongs, such as a recording of its own of
+the same event. It must be as long as the network's clip, better longer. The table then has the columns `path`,
+`seconds`, from the video's first frame to where the sound begins (empty: it cannot be told), `confidence`, `verdict`,
+and `others`, the next best places.
 """
 
 import dataclasses
@@ -48,6 +54,7 @@ from cmav import cli
 from cmav.errors import UserError
 
 MAX_SHIFT_MS = 1000.0
+FOUND_COLUMNS = ("path", "seconds", "confidence", "verdict", "others")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,25 +107,17 @@ def sync(
       UserError: where videos or checkpoint are not there, the network cannot be asked for offsets, the report was made
         with something else, or storage does not answer.
     """
-    from etils import epath
-
-    from cmav.offsets.calibration import Calibration
     from cmav.offsets.estimate import MIN_CONFIDENCE
     from cmav.offsets.stretch import Stretch
     from cmav.own_videos import offset_rows
     from cmav.own_videos.offsets import find_offsets
     from cmav.own_videos.watch import picture_size
     from cmav.reporting import offsets as reporting
-    from cmav.tasks import ABILITIES
-    from cmav.training import frozen
 
-    if "://" in out or not out.endswith((".csv", ".json")):
-        raise UserError(f"--out={out} must be a local file that ends with .csv or .json.")
+    _check_out(out)
     wanted = _list(videos)
-    network = frozen.load(checkpoint)
+    network, calibration = _load(checkpoint)
     task = network.task
-    if "offsets" not in task.abilities:
-        raise UserError(f"--checkpoint={checkpoint}: offsets need {ABILITIES['offsets']}. The network has none.")
     size = picture_size(size, task.data_config.crop_size)
     stretch = Stretch.of(
         task,
@@ -126,18 +125,6 @@ def sync(
         step_seconds=step_ms and step_ms / 1000,
         hop_seconds=hop_ms and hop_ms / 1000,
     )
-    calibration = Calibration.load(epath.Path(network.run))
-    if calibration and calibration.fitted_on["step"] != network.step:
-        logging.warning(
-            "%s has a calibration of step %d, not of step %d", network.run, calibration.fitted_on["step"], network.step
-        )
-        calibration = None
-    if not calibration:
-        logging.warning(
-            "%s is not calibrated: how sure an offset is will not be said. Evaluate it with an evaluator of type "
-            "'offset' (python -m cmav.evaluate; see cmav.config.offset_evaluator).",
-            network.run,
-        )
     how = {
         "size": size,
         "batch_size": batch_size,
@@ -179,6 +166,102 @@ def sync(
     offset_rows.write_table(out, rows)
     footer = f"Step {network.step} of {network.run}; shifts of up to {1000 * stretch.shifts[-1]:g} ms were tried."
     return Result(rows, len(todo) - len(failures), reporting.write_page(folder, rows, footer))
+
+
+def find(
+    sound: str,
+    videos: Sequence[str],
+    checkpoint: str,
+    out: str,
+    *,
+    min_confidence: float | None = None,
+    batch_size: int = 8,
+    size: int | None = None,
+    num_workers: int | None = None,
+) -> list[dict[str, Any]]:
+    """Finds where in long videos a short sound belongs. The module's docstring says what is written.
+
+    Args:
+      sound: a file with the sound, at least as long as the network's clip.
+      videos, checkpoint, out, min_confidence, size, num_workers: as `sync` takes them.
+      batch_size: windows that the network sees at a time.
+
+    Returns:
+      A dict for each video, with the columns of the table.
+
+    Raises:
+      UserError: as `sync`; and where there is no sound in `sound`, or too little.
+    """
+    from cmav.offsets.estimate import MIN_CONFIDENCE
+    from cmav.own_videos import offset_rows, sound_search
+    from cmav.own_videos.offsets import clock
+    from cmav.own_videos.watch import picture_size
+
+    _check_out(out)
+    wanted = _list(videos)
+    network, calibration = _load(checkpoint)
+    clip = network.task.clip
+    found = sound_search.find_sound(
+        network,
+        sound_search.read_sound(sound, clip.sample_rate),
+        list(wanted.values()),
+        calibration,
+        size=picture_size(size, network.task.data_config.crop_size),
+        batch_size=batch_size,
+        num_workers=num_workers,
+    )
+    rows = []
+    for (path, start, end), place in zip(wanted, found, strict=True):
+        row = {"path": path, "start": start, "end": end, "seconds": None, "confidence": None, "others": ""}
+        if isinstance(place, str):
+            rows.append({**row, "verdict": f"cannot tell: {place}"})
+            continue
+        # It may well belong to the video's first moment.
+        reading = dataclasses.replace(place.reading, at_the_end=False)
+        if calibration:
+            row["confidence"] = round(reading.confidence, 3)
+        row["others"] = " ".join(f"{start + other:.2f}" for other in place.others(3, clip.seconds))
+        if reading.doubt(MIN_CONFIDENCE if min_confidence is None else min_confidence):
+            rows.append({**row, "verdict": "cannot tell: no place stands out"})
+            continue
+        seconds = round(start + reading.peak, 3)
+        verdict = f"the sound belongs at {clock(seconds)} ({seconds:.2f} s)" + (
+            "" if calibration else " (not calibrated)"
+        )
+        rows.append({**row, "seconds": seconds, "verdict": verdict})
+    offset_rows.write_table(out, rows, FOUND_COLUMNS)
+    return rows
+
+
+def _check_out(out: str) -> None:
+    if "://" in out or not out.endswith((".csv", ".json")):
+        raise UserError(f"--out={out} must be a local file that ends with .csv or .json.")
+
+
+def _load(checkpoint: str) -> tuple[Any, Any]:
+    """The network and its calibration, or None where it has none."""
+    from etils import epath
+
+    from cmav.offsets.calibration import Calibration
+    from cmav.tasks import ABILITIES
+    from cmav.training import frozen
+
+    network = frozen.load(checkpoint)
+    if "offsets" not in network.task.abilities:
+        raise UserError(f"--checkpoint={checkpoint}: offsets need {ABILITIES['offsets']}. The network has none.")
+    calibration = Calibration.load(epath.Path(network.run))
+    if calibration and calibration.fitted_on["step"] != network.step:
+        logging.warning(
+            "%s has a calibration of step %d, not of step %d", network.run, calibration.fitted_on["step"], network.step
+        )
+        calibration = None
+    if not calibration:
+        logging.warning(
+            "%s is not calibrated: how sure an offset is will not be said. Evaluate it with an evaluator of type "
+            "'offset' (python -m cmav.evaluate; see cmav.config.offset_evaluator).",
+            network.run,
+        )
+    return network, calibration
 
 
 def _list(paths: Sequence[str]) -> dict[tuple[str, float, float | None], Any]:
@@ -267,6 +350,7 @@ def _define_flags() -> None:
     flags.DEFINE_float(
         "min_confidence", None, "Say nothing with less confidence. Default: 0.5.", lower_bound=0, upper_bound=1
     )
+    flags.DEFINE_string("find", None, "A sound: where in the videos does it belong? In place of their own offsets.")
     flags.DEFINE_string("fix", None, "Folder for corrected copies.")
     flags.DEFINE_integer("batch_size", 2, "Stretches of video that the network sees at a time.", lower_bound=1)
     flags.DEFINE_integer(
@@ -283,6 +367,13 @@ def main(videos: Sequence[str]) -> None:
     missing = ["VIDEOS"] if not videos else [f"--{name}" for name in ("checkpoint", "out") if not args[name].value]
     if missing:
         raise UserError(f"{missing[0]} is missing: python -m cmav.sync VIDEOS... --checkpoint=RUN --out=sync.csv")
+    if args.find:
+        if args.fix:
+            raise UserError("--find and --fix: give one of them.")
+        looks = {"min_confidence": args.min_confidence, "size": args.size}
+        for row in find(args.find, videos, args.checkpoint, args.out, **looks):
+            print(f"{row['path']}: {row['verdict']}")
+        return
     result = sync(
         videos,
         args.checkpoint,

@@ -20,7 +20,7 @@ from cmav.sync import sync
 from cmav.training import frozen
 from tests import tiny_config
 from tests.fake_worker import FakeWorker
-from tests.media.sample_videos import flashes_at, steady_times, write_video
+from tests.media.sample_videos import Sound, flashes_at, steady_times, write_sound, write_video
 from tests.offsets import fake_sync
 from tests.own_videos.test_fixed_video import payloads
 from tests.own_videos.test_offsets import write
@@ -192,6 +192,24 @@ def test_a_drift_is_resampled_and_a_jump_is_not_mended(network, tmp_path):
     copied, given = payloads(tmp_path / "corrected" / "drift.mp4"), payloads(tmp_path / "drift.mp4")
     assert copied["video"] == given["video"] and copied["audio"] != given["audio"]
     assert "jumps" in rows["jump.mp4"]["fixed_verdict"] and rows["jump.mp4"]["fixed"] == ""
+
+
+def test_where_a_sound_belongs(network, tmp_path):
+    video = write(tmp_path / "long.mkv", 7.77, seconds=30.0)
+    grid = np.arange(30 * 25) / 25
+    moments = grid[np.searchsorted(grid, fake_sync.events(30.0, seed=2))] - 11.2
+    beeps = np.concatenate([moments, moments + 0.05])
+    write_sound(str(tmp_path / "sound.wav"), Sound(beeps[(beeps > 0) & (beeps < 3.9)], 4.0))
+    (tmp_path / "broken.mp4").write_text("no video")
+    paths = [str(video), str(tmp_path / "broken.mp4")]
+    rows = sync_module.find(str(tmp_path / "sound.wav"), paths, "run", str(tmp_path / "found.csv"), size=16)
+    with open(tmp_path / "found.csv", newline="") as file:
+        found, broken = csv.DictReader(file)
+    assert list(found) == ["path", "seconds", "confidence", "verdict", "others"]
+    assert float(found["seconds"]) == pytest.approx(11.2, abs=0.03) and float(found["confidence"]) > 0.5
+    assert found["verdict"] == f"the sound belongs at 0:11 ({float(found['seconds']):.2f} s)"
+    assert len(found["others"].split()) == 3 and rows[0]["seconds"] == float(found["seconds"])
+    assert broken["seconds"] == "" and "cannot be opened" in broken["verdict"]
 
 
 def test_command_line(network, videos, tmp_path, monkeypatch, capsys):

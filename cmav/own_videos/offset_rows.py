@@ -131,8 +131,8 @@ def part_of(row: Mapping[str, Any]) -> Part:
     return row["path"], row["start"], row["end"]
 
 
-def write_table(path: str, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes rows as JSON where the path ends with `.json`, else as a CSV with `COLUMNS`.
+def write_table(path: str, rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = COLUMNS) -> None:
+    """Writes rows as JSON where the path ends with `.json`, else as a CSV with these columns.
 
     The CSV also has `start` and `end` where some row is of a part of a video, and `fixed` and `fixed_verdict` where
     some file was corrected.
@@ -143,7 +143,7 @@ def write_table(path: str, rows: Iterable[Mapping[str, Any]]) -> None:
         if path.endswith(".json"):
             json.dump(rows, file, indent=1)
         else:
-            columns = [*COLUMNS]
+            columns = [*columns]
             if any(row["start"] or row["end"] is not None for row in rows):
                 columns[1:1] = _PART_COLUMNS
             if any("fixed_verdict" in row for row in rows):
