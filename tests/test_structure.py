@@ -75,7 +75,7 @@ def test_imports_are_at_the_top_but_where_a_comment_says_why():
         functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
         if any(isinstance(node, ast.Import | ast.ImportFrom) for one in functions for node in ast.walk(one)):
             nested.add(str(path.relative_to(ROOT / "cmav")))
-    commands = {f"{name}.py" for name in ("main", "finetune", "evaluate", "embed", "localize")}
+    commands = {f"{name}.py" for name in ("main", "finetune", "evaluate", "embed", "localize", "sync")}
     assert nested == {"cli.py", *commands, *(f"tasks/{name}.py" for name in ("base", "avs", "cmac", "action"))}
 
 

@@ -16,7 +16,9 @@ from cmav import sync as sync_module
 from cmav.errors import UserError
 from cmav.media import decoding
 from cmav.offsets.calibration import Calibration
-from cmav.sync import sync
+from cmav.own_videos import sync as offsets_of_videos
+from cmav.own_videos.sync import sync
+from cmav.reporting.offsets import write_page
 from cmav.training import frozen
 from tests import tiny_config
 from tests.fake_worker import FakeWorker
@@ -61,7 +63,9 @@ def videos(tmp_path_factory):
 
 
 def run(videos, out, **more):
-    return sync([str(videos)], "run", str(out), **{"max_shift_ms": 800, "size": 16, **more})
+    result = sync([str(videos)], "run", str(out), **{"max_shift_ms": 800, "size": 16, **more})
+    write_page(result.report, result.rows, result.made_with)
+    return result
 
 
 def read(path):
@@ -160,7 +164,7 @@ def test_a_run_of_this_code(videos, tmp_path):
     assert row["verdict"].startswith("cannot tell: ") and len(row["curve"]) == 21
     assert json.loads((tmp_path / "sync_report" / "rows.jsonl").read_text().splitlines()[0])["step"] == 9
     other = save_run(tmp_path / "cmac", tiny_config.get_cmac_config())
-    with pytest.raises(UserError, match="offsets need pictures and sounds encoded apart"):
+    with pytest.raises(UserError, match="offsets need pictures and sounds encoded apart, and a logit"):
         sync([str(videos / "late.mkv")], other, str(tmp_path / "other.csv"))
 
 
@@ -202,7 +206,7 @@ def test_where_a_sound_belongs(network, tmp_path):
     write_sound(str(tmp_path / "sound.wav"), Sound(beeps[(beeps > 0) & (beeps < 3.9)], 4.0))
     (tmp_path / "broken.mp4").write_text("no video")
     paths = [str(video), str(tmp_path / "broken.mp4")]
-    rows = sync_module.find(str(tmp_path / "sound.wav"), paths, "run", str(tmp_path / "found.csv"), size=16)
+    rows = offsets_of_videos.find(str(tmp_path / "sound.wav"), paths, "run", str(tmp_path / "found.csv"), size=16)
     with open(tmp_path / "found.csv", newline="") as file:
         found, broken = csv.DictReader(file)
     assert list(found) == ["path", "seconds", "confidence", "verdict", "others"]

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tensorflow as tf
 from absl import logging
 from etils import epath
 from jax.sharding import Mesh
@@ -35,6 +36,7 @@ from cmav.offsets.calibration import Calibration, fit
 from cmav.offsets.estimate import Reading, read
 from cmav.offsets.evidence import Evidence, Scores
 from cmav.offsets.stretch import Stretch
+from cmav.tasks.base import Offsets
 
 GROUP = 4  # clips that are also looked at as if they were one video
 SURE = 0.9
@@ -115,10 +117,10 @@ class OffsetEvaluator:
     for one video. The calibration goes to the run's folder with the report.
     """
 
-    needs, needs_head = "offsets", True
+    needs, needs_head = Offsets, True
     settings = ("every", "batch_size", "max_seconds", "shifts", "seed")
 
-    def __init__(self, config: ConfigDict, data: ConfigDict, task: Any, mesh: Mesh, split: str):
+    def __init__(self, config: ConfigDict, data: ConfigDict, task: Offsets, mesh: Mesh, split: str):
         distributed.local_rows(config.batch_size, mesh)
         if config.batch_size % config.shifts or config.batch_size < 2 * config.shifts:
             raise UserError(
@@ -161,8 +163,6 @@ class OffsetEvaluator:
 
     def _make_example(self, record: Mapping[str, Any], seed: Any, view: Any) -> dict[str, Any]:
         """TensorFlow: the pictures of a part of a record, and its sound, late by the `view`-th of the offsets."""
-        import tensorflow as tf
-
         del seed
         rate, sample_rate = self._task.clip.stored_frame_rate, self._task.clip.sample_rate
         late = tf.constant(self._late, tf.int32)[view]

@@ -18,7 +18,9 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tensorflow as tf
 
+from cmav.data import video as video_frames
 from cmav.data.clip_shape import ClipShape
 from cmav.errors import UserError
 from cmav.tasks.base import Offsets
@@ -146,13 +148,9 @@ class Stretch:
           `video`, uint8 [F, H, W, 3], the last frame repeated; `audio`, int16 [samples, 2], zeros at its end; and
           `num_frames`, int32: how many are real.
         """
-        import tensorflow as tf
-
-        from cmav.data import video
-
         jpegs, audio = jpegs[: self.num_frames], audio[: self.num_samples]
         num_frames = tf.shape(jpegs)[0]
-        frames = video.decode_clip(jpegs, self.task.data_config.crop_size, None)
+        frames = video_frames.decode_clip(jpegs, self.task.data_config.crop_size, None)
         frames = tf.gather(frames, tf.minimum(tf.range(self.num_frames), num_frames - 1))
         audio = tf.pad(audio, [[0, self.num_samples - tf.shape(audio)[0]], [0, 0]])
         return {

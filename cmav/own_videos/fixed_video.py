@@ -16,6 +16,10 @@ import av
 import numpy as np
 
 from cmav.errors import UserError
+from cmav.media import decoding
+from cmav.media.audio_track import AudioTrack
+from cmav.media.streams import RejectedError, words
+from cmav.media.video_track import VideoTrack
 from cmav.offsets.course import Segment
 
 # Other containers have no times of their own (AVI), or such that cannot be moved: their copies are Matroska.
@@ -55,8 +59,6 @@ def fix(worker: Any, source: str, target: str, segment: Segment) -> str:
     Raises:
       RejectedError: where it cannot be copied.
     """
-    from cmav.media import decoding
-
     (said,) = decoding.read(worker, send_fixed, source, target, segment)
     return said
 
@@ -65,8 +67,6 @@ def send_fixed(
     source: str, target: str, segment: Segment, *, send: Callable[[str], None], alive: Callable[[], None]
 ) -> None:
     """In the process: see `fix`."""
-    from cmav.media.streams import RejectedError, words
-
     part = f"{target}.part{os.path.splitext(target)[1]}"
     try:
         if segment.slope:
@@ -98,9 +98,6 @@ def _move(source: str, target: str, late: float, alive: Callable[[], None]) -> l
 
 def _resample(source: str, target: str, segment: Segment, alive: Callable[[], None]) -> list[str]:
     """Copies all streams but the sound, which is made to last as long as the pictures. Returns what is left out."""
-    from cmav.media.audio_track import AudioTrack
-    from cmav.media.video_track import VideoTrack
-
     pictures = VideoTrack(source, 16, 90, alive)
     zero = pictures.zero
     pictures.close()

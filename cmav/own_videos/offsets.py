@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from cmav.media.windows import Spacing
 from cmav.offsets.calibration import Calibration
 from cmav.offsets.course import Segment, course, follow
 from cmav.offsets.estimate import MIN_CONFIDENCE, Estimate, estimate, in_words
@@ -51,7 +52,7 @@ def find_offsets(
     """Yields of each video what is found, or why nothing of it can be decoded.
 
     Args:
-      network: whose task has the ability "offsets".
+      network: whose task has the ability `Offsets`.
       videos: `cmav.media.manifest.Video`s.
       root: the folder that their relative paths start from.
       stretch: of the network's task: which shifts are tried.
@@ -64,13 +65,12 @@ def find_offsets(
     Raises:
       UserError: where storage does not answer.
     """
-    from cmav.media import windows
 
     def answer(variables: Mapping[str, Any], batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         return stretch.scores(variables, batch)
 
     needs = Fraction(stretch.num_frames - stretch.advance, 2)
-    spacing = windows.Spacing(Fraction(stretch.advance), needs)
+    spacing = Spacing(Fraction(stretch.advance), needs)
     tolerance = 1 / network.task.clip.achieved_frame_rate
     how = {"size": size, "spacing": spacing, "batch_size": batch_size, "num_workers": num_workers, "sees": stretch}
     for seen in watch(network, videos, root, answer, **how):

@@ -8,15 +8,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tensorflow as tf
 
+from cmav.data import sampling, video
 from cmav.data.clip_shape import ClipShape
 from cmav.errors import UserError
+from cmav.media import decoding
+from cmav.media.audio_track import AudioTrack
+from cmav.media.streams import RejectedError
+from cmav.media.windows import Spacing
 from cmav.offsets.calibration import Calibration
 from cmav.offsets.estimate import Reading, read
 from cmav.offsets.evidence import Evidence
 from cmav.offsets.stretch import HOPS_PER_CLIP
 from cmav.own_videos.watch import watch
-from cmav.tasks import Task
+from cmav.tasks.base import Offsets
 from cmav.training.frozen import FrozenNetwork
 
 SOUNDS_AT_A_TIME = 64
@@ -26,7 +32,7 @@ SOUNDS_AT_A_TIME = 64
 class Pictures:
     """What a window is here: a clip's frames, without its sound."""
 
-    task: Task
+    task: Offsets
 
     @property
     def clip(self) -> ClipShape:
@@ -34,10 +40,6 @@ class Pictures:
 
     def only_example(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """TensorFlow: `video`, uint8 [T, H, W, 3], of a parsed record."""
-        import tensorflow as tf
-
-        from cmav.data import sampling, video
-
         frames = sampling.looped_frames(record["frames"], tf.constant(0), self.clip)
         return {"video": video.decode_clip(frames, self.task.data_config.crop_size, None)}
 
@@ -76,9 +78,6 @@ def read_sound(path: str, sample_rate: int) -> np.ndarray:
     Raises:
       UserError: where there is no sound.
     """
-    from cmav.media import decoding
-    from cmav.media.streams import RejectedError
-
     worker = decoding.worker()
     try:
         pieces = list(decoding.read(worker, send_sound, path, sample_rate))
@@ -93,9 +92,6 @@ def read_sound(path: str, sample_rate: int) -> np.ndarray:
 
 def send_sound(path: str, sample_rate: int, *, send: Any, alive: Any) -> None:
     """In the process: see `read_sound`."""
-    from cmav.media.audio_track import AudioTrack
-    from cmav.media.streams import RejectedError
-
     track = AudioTrack(path, sample_rate, None, alive)
     try:
         for piece in track.pieces(0, 60 * sample_rate):
@@ -119,7 +115,7 @@ def find_sound(
     """Finds the best place for a sound in each of some videos, or says why nothing of one can be decoded.
 
     Args:
-      network: whose task has the ability "offsets".
+      network: whose task has the ability `Offsets`.
       sound: int16 [samples, 2], at the network's sample rate, at least as long as its clip.
       videos: `cmav.media.manifest.Video`s with absolute paths.
       calibration: of the network; None: the logits are taken at their word.
@@ -130,8 +126,6 @@ def find_sound(
     Raises:
       UserError: where the sound is shorter than the network's clip, or storage does not answer.
     """
-    from cmav.media import windows
-
     task, clip = network.task, network.task.clip
     rate = clip.stored_frame_rate
     room = (len(sound) - clip.num_samples) / clip.sample_rate
@@ -156,7 +150,7 @@ def find_sound(
         sounds_BxKxMxD = jnp.broadcast_to(tokens_KxMxD, (len(pictures_BxNxD), *tokens_KxMxD.shape))
         return task.pair_logits(variables, pictures_BxNxD, sounds_BxKxMxD).astype(jnp.float32)
 
-    spacing = windows.Spacing(Fraction(hop), Fraction(0))
+    spacing = Spacing(Fraction(hop), Fraction(0))
     how = {"size": size, "spacing": spacing, "batch_size": batch_size, "num_workers": num_workers}
     found = []
     for seen in watch(network, videos, "", answer, sees=Pictures(task), **how):
