@@ -100,7 +100,8 @@ def get_default(task: str = "avs") -> ConfigDict:
     config.data.crop_size = 224  # pixels; random in training, central in evaluation
     config.data.flip = False  # mirror half of the training clips (Owens & Efros do)
     config.data.shift_seconds = (2.0, 5.8)  # least and greatest |shift| of the shifted audio
-    # Control experiment: both audios of a pair are shifted, so nothing can be learned. Accuracy must stay at 0.5.
+    config.data.num_shifted = 1  # shifted audios of each clip, beside the one in sync: the paper's K is 2
+    # Control experiment: all audios of a clip are shifted, so nothing can be learned. Accuracy must stay at 0.5.
     config.data.shift_both = False
     config.data.max_bad_fraction = 0.05  # of a split's records; past it training stops
     config.data.num_threads = 0  # readers and decoders per process; 0: one per CPU core
@@ -167,6 +168,9 @@ def get_default(task: str = "avs") -> ConfigDict:
     config.action.eval_crops = 1  # of each clip: 1, central, or 3, from left to right
 
     config.loss = ConfigDict()
+    # Of a softmax over a clip's audios, beside the judgement of each pair by itself: which of them is in sync? 0 is the
+    # paper.
+    config.loss.softmax_weight = 0.0
     config.loss.alignment_weight = 0.0  # of the temporal alignment loss; 0 is the paper
     config.loss.alignment_temperature = 0.1
 
@@ -224,6 +228,19 @@ def _localization(methods: tuple[str, ...]) -> ConfigDict:
     config.pictures = 4  # clips to draw for TensorBoard
     config.boxes = ""  # vggss.json, or a folder of XML, of the split's videos. "": only pictures
     config.scenes = ""  # folder of the synthetic world whose videos they are: what is silent there
+    return config
+
+
+def offset_evaluator(**changes) -> ConfigDict:
+    """By how much is the sound off? For `config.evals.<name>`; of the defaults of no task, for it takes its time."""
+    config = ConfigDict()
+    config.type = "offset"
+    config.every = 10_000  # steps; the last step always
+    config.batch_size = 32  # shifted clips; a multiple of `shifts`, of two clips at least
+    config.max_seconds = 1.0  # the greatest offset, as far as the clips are long enough
+    config.shifts = 8  # of each clip, spread over the range
+    config.seed = 0  # of these
+    config.lock().update(changes)
     return config
 
 

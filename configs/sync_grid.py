@@ -61,4 +61,6 @@ def get_config():
     config.evals.localization.batch_size = 16
     config.evals.localization.methods = ("alignment", "similarity", "attention", "cam")
     config.evals.localization.stride = 4
+    with config.unlocked():
+        config.evals.offset = cmav_config.offset_evaluator(every=1_200, batch_size=16)
     return config

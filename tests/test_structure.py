@@ -10,9 +10,15 @@ ROOT = pathlib.Path(__file__).parent.parent
 # and small modules such as `cmav.errors`) is named below.
 PACKAGES = re.findall(r"^\| `cmav/(\w+)/` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
 ANYONE_MAY_KNOW = ("cli", "config", "distributed", "errors", "processes", "tables", "trees")
-COMMANDS = ("main", "finetune", "evaluate", "embed", "localize", "describe", "report")
+COMMANDS = ("main", "finetune", "evaluate", "embed", "localize", "sync", "describe", "report")
 # More than the order forbids: a network knows nothing of where its inputs come from, a record nothing of networks.
-KEPT_APART = {"models": {"data", "media"}, "localization": {"media"}, "evals": {"media"}, "training": {"media"}}
+KEPT_APART = {
+    "models": {"data", "media"},
+    "localization": {"media"},
+    "offsets": {"media"},
+    "evals": {"media"},
+    "training": {"media"},
+}
 
 
 def imports(path: pathlib.Path) -> set[str]:
@@ -69,7 +75,7 @@ def test_imports_are_at_the_top_but_where_a_comment_says_why():
         functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
         if any(isinstance(node, ast.Import | ast.ImportFrom) for one in functions for node in ast.walk(one)):
             nested.add(str(path.relative_to(ROOT / "cmav")))
-    commands = {f"{name}.py" for name in ("main", "finetune", "evaluate", "embed", "localize")}
+    commands = {f"{name}.py" for name in ("main", "finetune", "evaluate", "embed", "localize", "sync")}
     assert nested == {"cli.py", *commands, *(f"tasks/{name}.py" for name in ("base", "avs", "cmac", "action"))}
 
 

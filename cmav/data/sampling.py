@@ -16,12 +16,14 @@ def sample_pair(
     shape: ClipShape,
     shift_seconds: tuple[float, float],
     shift_both: bool = False,
+    num_shifted: int = 1,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Chooses the frames of a clip and two audios for them: audio 0 of the same moment, audio 1 shifted.
+    """Chooses the frames of a clip and audios for them: audio 0 of the same moment, the others shifted.
 
     Uniform over all (start, shift) that fit: both windows lie wholly inside the record and |shift| is in
     `shift_seconds`. Not first a start and then a shift: starts in the middle of a record leave fewer shifts, and
-    would be preferred over their share.
+    would be preferred over their share. Further audios are shifted by draws of their own among those that fit to this
+    start, so that two of them may be the same.
 
     Args:
       seed: int32 [2].
@@ -30,9 +32,10 @@ def sample_pair(
       shape: of the clip.
       shift_seconds: least and greatest |shift|, both included, rounded inwards to whole stored frames.
       shift_both: a control experiment: audio 0 is shifted too, by a draw of its own, so nothing tells them apart.
+      num_shifted: audios that are shifted; the first of them does not depend on how many there are.
 
     Returns:
-      The first stored frame of the clip, int32 [], and the first samples of the two audios, int32 [2].
+      The first stored frame of the clip, int32 [], and the first samples of its audios, int32 [1 + num_shifted].
 
     Raises:
       tf.errors.InvalidArgumentError: where no pair fits, when run.
@@ -64,12 +67,15 @@ def sample_pair(
         first_early = tf.maximum(start - greatest, 0)
         return tf.where(rank < early, first_early + rank, start + least + rank - early)
 
-    shifted = audio_start(pair - (pairs_up_to[start] - early - late))
+    shifted = [audio_start(pair - (pairs_up_to[start] - early - late))]
+    for number in range(1, num_shifted):
+        rank_seed = tf.random.fold_in(other_seed, number)
+        shifted.append(audio_start(tf.random.stateless_uniform([], rank_seed, maxval=early + late, dtype=tf.int32)))
     if shift_both:
         other = audio_start(tf.random.stateless_uniform([], other_seed, maxval=early + late, dtype=tf.int32))
     else:
         other = start
-    return start, _first_sample(tf.stack([other, shifted]), shape)
+    return start, _first_sample(tf.stack([other, *shifted]), shape)
 
 
 def sample_clip(

@@ -19,6 +19,7 @@ from cmav.evals import action, figures, pretext, retrieval
 from cmav.evals.action import ActionEvaluator
 from cmav.evals.frequencies import FrequencyEvaluator
 from cmav.evals.localization_evaluator import LocalizationEvaluator
+from cmav.evals.offset import OffsetEvaluator
 from cmav.evals.pretext import PretextEvaluator
 from cmav.evals.probe import ProbeEvaluator
 from cmav.evals.retrieval import RetrievalEvaluator
@@ -46,9 +47,10 @@ EVALUATORS = {
     "probe": ProbeEvaluator,
     "retrieval": RetrievalEvaluator,
     "frequencies": FrequencyEvaluator,
+    "offset": OffsetEvaluator,
 }
 
-_LEAST = {"every": 1, "batch_size": 1, "pairs_per_clip": 1, "clips": 0, "pictures": 0}
+_LEAST = {"every": 1, "batch_size": 1, "pairs_per_clip": 1, "clips": 0, "pictures": 0, "shifts": 2}
 
 # What to draw of a run, from its task; of the evaluators whose metrics training is after.
 _PANELS = {"pretext": pretext.panels, "action": action.panels, "retrieval": retrieval.panels}

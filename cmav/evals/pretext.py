@@ -25,21 +25,24 @@ from cmav.evals import figures
 from cmav.evals.collect import collect
 from cmav.evals.intervals import wilson_interval
 from cmav.tasks.base import Pairs
-from cmav.tasks.losses import is_correct
+from cmav.tasks.losses import balanced, is_correct
 
 
 @dataclasses.dataclass(frozen=True)
 class PretextResult:
-    """The answers. Rows are clips (times `pairs_per_clip`), columns are (aligned, shifted)."""
+    """The answers. Rows are clips (times `pairs_per_clip`), columns are (aligned, shifted).
 
-    correct_NxK: np.ndarray  # float32, 1 where the network was right
-    loss_NxK: np.ndarray  # float32, cross-entropy
+    Where a clip has several shifted audios, the mean of them stands in their column.
+    """
+
+    correct_Nx2: np.ndarray  # float32, 1 where the network was right
+    loss_Nx2: np.ndarray  # float32, cross-entropy
     labels_N: np.ndarray  # int64, the clip's class or -1
     pairs_per_clip: int
 
     @property
     def num_clips(self) -> int:
-        return len(self.correct_NxK) // self.pairs_per_clip
+        return len(self.correct_Nx2) // self.pairs_per_clip
 
 
 class PretextEvaluator:
@@ -79,22 +82,22 @@ class PretextEvaluator:
 
     def run(self, state: Any) -> Iterator[tuple[str, float]]:
         self._result = result = self.answer(state)
-        accuracy = float(result.correct_NxK.mean())
+        accuracy = float(result.correct_Nx2.mean())
         low, high = wilson_interval(accuracy, result.num_clips)
-        aligned, shifted = result.correct_NxK.mean(axis=0)
+        aligned, shifted = result.correct_Nx2.mean(axis=0)
         yield "avs_accuracy", accuracy
         yield "avs_accuracy_low", low
         yield "avs_accuracy_high", high
         yield "avs_accuracy_aligned", float(aligned)
         yield "avs_accuracy_shifted", float(shifted)
-        yield "avs_loss", float(result.loss_NxK.mean())
+        yield "avs_loss", float(result.loss_Nx2.mean())
         yield "clips", result.num_clips
 
     def per_label(self, result: PretextResult) -> list[dict[str, Any]]:
         """Accuracy by class, best first: one dict a class, `label_name`, `clips`, `accuracy`, `low`, `high`."""
         rows = []
         for label in np.unique(result.labels_N[result.labels_N >= 0]):
-            correct = result.correct_NxK[result.labels_N == label]
+            correct = result.correct_Nx2[result.labels_N == label]
             clips = len(correct) // result.pairs_per_clip
             low, high = wilson_interval(float(correct.mean()), clips)
             row = {"label_name": self._index.label_name(int(label)), "clips": clips, "accuracy": float(correct.mean())}
@@ -130,8 +133,8 @@ def panels(task: Pairs) -> tuple[figures.Panel, ...]:
 def _answer(variables: Any, batch: dict[str, jax.Array], *, task: Pairs) -> dict[str, jax.Array]:
     outputs, _ = task.apply(variables, batch, train=False)
     return {
-        "correct": is_correct(outputs["logits"], batch["labels"]),
-        "loss": optax.sigmoid_binary_cross_entropy(outputs["logits"], batch["labels"]),
+        "correct": balanced(is_correct(outputs["logits"], batch["labels"])),
+        "loss": balanced(optax.sigmoid_binary_cross_entropy(outputs["logits"], batch["labels"])),
         "label": batch["label"],
         "mask": batch["mask"],
     }

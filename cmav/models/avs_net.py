@@ -131,8 +131,19 @@ class AvsNet(nn.Module):
         backbone = self.backbone
         video = backbone.video_positions(backbone.video_encoder.tokens_of(map_BxTxHxWxC), video_times_N)
         audio = backbone.audio_positions(fold(audio_tokens_BxKxMxD), audio_times_M)
-        audio = audio.reshape(audio_tokens_BxKxMxD.shape)
-        video, audio, _ = backbone.co_attend_pairs(video, audio, train=False)
+        return self.pair_logits(video, audio.reshape(audio_tokens_BxKxMxD.shape))
+
+    def encode_video(self, video_BxTxHxWxC: jax.Array, *, frame_rate: float) -> jax.Array:
+        """Tokens of frames with their positions, [B, N, D], without dropout: for `pair_logits`."""
+        return self.backbone.encode_video(video_BxTxHxWxC, frame_rate=frame_rate, train=False)[0]
+
+    def encode_audio(self, audio_BxSx2: jax.Array, *, sample_rate: float) -> jax.Array:
+        """Tokens of samples with their positions, [B, M, D], without dropout: for `pair_logits`."""
+        return self.backbone.encode_audio(audio_BxSx2, sample_rate=sample_rate, train=False)[0]
+
+    def pair_logits(self, video_BxNxD: jax.Array, audio_BxKxMxD: jax.Array) -> jax.Array:
+        """The logits [B, K] of pairs whose streams were encoded apart, so that each is encoded once for many pairs."""
+        video, audio, _ = self.backbone.co_attend_pairs(video_BxNxD, audio_BxKxMxD, train=False)
         logits_BxK, _ = self.head(video, audio)
         return logits_BxK
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from cmav.errors import UserError
 from cmav.media import manifest, windows
 from cmav.own_videos.feature_file import FeatureFile, Part, Row, write_failures
-from cmav.own_videos.watch import Seen, watch
+from cmav.own_videos.watch import Seen, picture_size, watch
 from cmav.tasks import features
 from cmav.training import frozen
 
@@ -73,7 +73,7 @@ def embed(
     network = frozen.load_to_embed(checkpoint)
     task = network.task
     layers = features.find_layers(layers, task, "--layer")
-    size = _picture_size(size, task.data_config.crop_size)
+    size = picture_size(size, task.data_config.crop_size)
     file = FeatureFile(out, _metadata(network, layers, size, per_second), origin=("run", "step"))
 
     wanted = {
@@ -114,14 +114,6 @@ def embed(
         file.finish()
         write_failures(f"{out}.failed.csv", failures)
     return Result(len(todo) - len(failures), len(wanted) - len(todo), failures)
-
-
-def _picture_size(size: int | None, crop_size: int) -> int:
-    if size is None:
-        return round(crop_size * 256 / 224)
-    if size < crop_size:
-        raise UserError(f"--size={size} is smaller than the network's crop of {crop_size} pixels.")
-    return size
 
 
 def _metadata(network: frozen.FrozenNetwork, layers: Sequence[str], size: int, per_second: bool) -> dict[str, Any]:

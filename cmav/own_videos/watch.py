@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from cmav import distributed
+from cmav.errors import UserError
 from cmav.media import decoding
 from cmav.media.streams import RejectedError
 from cmav.media.windows import example_maker, send_windows
@@ -57,6 +58,7 @@ def watch(
     spacing: Any,
     batch_size: int,
     num_workers: int | None = None,
+    sees: Any = None,
 ) -> Iterator[Seen]:
     """Yields what the network says of each video, in order.
 
@@ -69,12 +71,14 @@ def watch(
       spacing: a `cmav.media.Spacing`: where the windows lie.
       batch_size: windows that the network sees at a time; rounded up to what divides over the devices.
       num_workers: processes that decode, each another video; None: one for each CPU core.
+      sees: what a window is: `clip`, its shape, and `only_example`, which makes the network's example of it; None: the
+        network's task.
 
     Raises:
       UserError: where storage does not answer.
     """
-    make_example = example_maker(network.task.only_example)
-    clip = network.task.clip
+    sees = sees or network.task
+    make_example, clip = example_maker(sees.only_example), sees.clip
     videos = list(videos)
     num_workers = min(num_workers or os.cpu_count() or 1, len(videos))
     with contextlib.ExitStack() as stack:
@@ -95,6 +99,19 @@ def watch(
         stack.callback(coming.close)
         stack.callback(lambda: [worker.end() for worker in workers])  # before that: then no thread waits for one
         yield from _by_video(coming, network, answer, batch_size)
+
+
+def picture_size(size: int | None, crop_size: int) -> int:
+    """Width and height of pictures before the central crop, as much larger as 256 is than 224 where `size` is None.
+
+    Raises:
+      UserError: where `size` is smaller than the crop.
+    """
+    if size is None:
+        return round(crop_size * 256 / 224)
+    if size < crop_size:
+        raise UserError(f"--size={size} is smaller than the network's crop of {crop_size} pixels.")
+    return size
 
 
 def window_of(clip: Any) -> Window:

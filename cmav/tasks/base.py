@@ -119,6 +119,23 @@ class Bands(Task, Protocol):
 
 
 @runtime_checkable
+class Offsets(Task, Protocol):
+    """Pictures and sounds encoded apart, and a logit of any pair of them.
+
+    So that a window of pictures can be compared with many sounds at the price of one.
+    """
+
+    def encode_pictures(self, variables: Mapping[str, Any], video: jax.Array) -> jax.Array:
+        """Tokens of frames, [B, T, H, W, 3] -> [B, N, D]."""
+
+    def encode_sound(self, variables: Mapping[str, Any], audio: jax.Array) -> jax.Array:
+        """Tokens of samples, [B, S, 2] -> [B, M, D]."""
+
+    def pair_logits(self, variables: Mapping[str, Any], pictures: jax.Array, sounds: jax.Array) -> jax.Array:
+        """How much likelier in sync than shifted, as a logit, [B, K], of [B, N, D] with each of [B, K, M, D]."""
+
+
+@runtime_checkable
 class Maps(Task, Protocol):
     """Maps of where in the picture the sound is."""
 

@@ -42,6 +42,13 @@ def is_correct(logits_BxK: jax.Array, labels_BxK: jax.Array) -> jax.Array:
     return ((logits_BxK > 0) == (labels_BxK > 0.5)).astype(jnp.float32)
 
 
+def balanced(values_BxK: jax.Array) -> jax.Array:
+    """[B, K] of an audio in sync and K - 1 shifted ones -> [B, 2]: of the one, and the mean of the others."""
+    if values_BxK.shape[1] == 2:
+        return values_BxK
+    return jnp.stack([values_BxK[:, 0], values_BxK[:, 1:].mean(axis=1)], axis=1)
+
+
 def normalise(x: jax.Array) -> jax.Array:
     """Vectors along the last axis at length 1, float32: x / sqrt(|x|² + 1e-6), so that one of length 0 stays 0."""
     x = x.astype(jnp.float32)

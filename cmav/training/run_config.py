@@ -106,8 +106,14 @@ def _to_3(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "cmac": {**cmac, "video_guided_temperature": both, "audio_guided_temperature": both}}
 
 
+def _to_4(config: dict[str, Any]) -> dict[str, Any]:
+    """From version 4 on, a clip may have several shifted audios."""
+    data, loss = {"num_shifted": 1, **config["data"]}, {"softmax_weight": 0.0, **config["loss"]}
+    return {**config, "data": data, "loss": loss}
+
+
 # The n-th makes of a config of version n one of version n + 1.
-UPGRADES: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (_to_1, _to_2, _to_3)
+UPGRADES: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (_to_1, _to_2, _to_3, _to_4)
 VERSION = len(UPGRADES)
 
 

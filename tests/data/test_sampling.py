@@ -31,14 +31,14 @@ def enumerate_pairs(num_frames, num_samples, shape, rate, shift_seconds):
     ]
 
 
-def draw_pairs(num_frames, num_samples, shape, shift_seconds, shift_both=False, num_draws=NUM_DRAWS):
-    """Starts [num_draws] and audio starts [num_draws, 2]."""
+def draw_pairs(num_frames, num_samples, shape, shift_seconds, shift_both=False, num_draws=NUM_DRAWS, num_shifted=1):
+    """Starts [num_draws] and audio starts [num_draws, 1 + num_shifted]."""
 
     def draw(number):
         seed = tf.stack([7, number])
-        return sampling.sample_pair(seed, num_frames, num_samples, shape, shift_seconds, shift_both)
+        return sampling.sample_pair(seed, num_frames, num_samples, shape, shift_seconds, shift_both, num_shifted)
 
-    spec = (tf.TensorSpec([], tf.int32), tf.TensorSpec([2], tf.int32))
+    spec = (tf.TensorSpec([], tf.int32), tf.TensorSpec([1 + num_shifted], tf.int32))
     draw_all = tf.function(lambda numbers: tf.map_fn(draw, numbers, fn_output_signature=spec))
     starts, audio_starts = draw_all(tf.range(num_draws))
     return starts.numpy(), audio_starts.numpy()
@@ -94,6 +94,21 @@ def test_control_experiment_shifts_both_alike():
     start = 10
     shifts = [100 * audio for other, audio in pairs if other == start]
     drawn = [tuple(both) for both in audio_starts[starts == start].tolist()]
+    assert_uniform(drawn, [(one, other) for one in shifts for other in shifts])
+
+
+def test_further_shifted_audios_leave_the_first_pair_as_it_is():
+    num_frames, num_samples, shift = 30, 3000, (0.1, 1.0)  # from one frame on, to both sides
+    shape = ClipShape(0.8, 10.0, 10.0, 1000)
+    pairs = enumerate_pairs(num_frames, num_samples, shape, Fraction(10), shift)
+    starts, two = draw_pairs(num_frames, num_samples, shape, shift)
+    same_starts, four = draw_pairs(num_frames, num_samples, shape, shift, num_shifted=3)
+    np.testing.assert_array_equal(starts, same_starts)
+    np.testing.assert_array_equal(two, four[:, :2])
+    # Of one start, each further audio is uniform over those that fit, and independent of the others.
+    shifts = [100 * audio for start, audio in pairs if start == 10]
+    assert min(shifts) < 1000 < max(shifts)
+    drawn = [tuple(row) for row in four[starts == 10][:, 2:].tolist()]
     assert_uniform(drawn, [(one, other) for one in shifts for other in shifts])
 
 

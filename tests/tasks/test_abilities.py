@@ -10,7 +10,7 @@ from cmav import config as cmav_config
 from cmav import distributed
 from cmav.evals.evaluators import EVALUATORS, make_evaluators
 from cmav.tasks import TASKS, base, make_task
-from cmav.tasks.base import Bands, Classes, Embeddings, Maps, Pairs
+from cmav.tasks.base import Bands, Classes, Embeddings, Maps, Offsets, Pairs
 from tests import tiny_config
 
 ABILITIES = {one for one in vars(base).values() if inspect.isclass(one) and base.Task in one.__bases__}
@@ -30,7 +30,7 @@ def without_bands():
 
 
 CASES = {
-    "avs": (make(tiny_config.get_config), {Pairs, Maps}),
+    "avs": (make(tiny_config.get_config), {Pairs, Maps, Offsets}),
     "cmac": (make(tiny_config.get_cmac_config), {Embeddings, Bands, Maps}),
     "cmac without frequencies": (make(without_bands), {Embeddings, Maps}),
     "action": (make(tiny_config.get_action_config), {Classes, Maps}),
@@ -41,7 +41,7 @@ CASES = {
 
 def test_all_are_looked_at():
     assert {type(task) for task, _ in CASES.values()} == set(TASKS.values())
-    assert {Pairs, Classes, Embeddings, Bands, Maps} <= ABILITIES
+    assert {Pairs, Classes, Embeddings, Bands, Maps, Offsets} <= ABILITIES
     assert set.union(*(set(stated) for _, stated in CASES.values())) == ABILITIES
     assert {evaluator.needs for evaluator in EVALUATORS.values()} <= ABILITIES
 
