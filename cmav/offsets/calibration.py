@@ -68,7 +68,7 @@ class Calibration:
     """
 
     scale: float = 1.0
-    growth: float = 0.0
+    growth: float = 0.5
     unrelated: float = 0.0
     lapse: float = 0.01
     fitted_on: dict[str, Any] | None = None
