@@ -32,6 +32,8 @@ from cmav.experiments.catalogue import EXPERIMENTS
 from cmav.experiments.experiment import Experiment, Run
 from cmav.experiments.table import Cell
 
+_PANELS_ACROSS = 5
+
 
 class Jobs:
     """Makes runs, several at a time, each stage in a process of its own.
@@ -181,14 +183,17 @@ def _commands(experiment: Experiment, runs: Sequence[Run]) -> list[str]:
     """The stages of the reference, and what other arms have instead."""
     run = next(run for run in runs if run.arm == experiment.reference)
     lines = [shlex.join(["python", *run.command(stage)[1:]]) for stage in experiment.stages]
-    return lines + [f"# {arm}: {flags_ or 'nothing else'}" for arm, flags_ in experiment.arms.items()]
+    return lines + [f"# {arm}: {flags_.strip() or 'nothing else'}" for arm, flags_ in experiment.arms.items()]
 
 
 def save_picture(cells: Mapping[str, Mapping[str, Cell]], path: epath.Path) -> None:
     """A panel for each column: means with their intervals, and every run as a dot, as a PNG."""
     arms, headings = list(cells), list(next(iter(cells.values())))
-    figure = Figure(figsize=(1.8 + 2.1 * len(headings), 0.9 + 0.35 * len(arms)), layout="constrained")
-    for axes, heading in zip(figure.subplots(1, len(headings), sharey=True, squeeze=False)[0], headings, strict=True):
+    columns = min(len(headings), _PANELS_ACROSS)
+    rows = -(-len(headings) // columns)
+    figure = Figure(figsize=(1.8 + 2.1 * columns, rows * (0.9 + 0.35 * len(arms))), layout="constrained")
+    panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+    for axes, heading in zip(panels, headings, strict=False):
         for place, arm in enumerate(arms):
             cell = cells[arm][heading]
             axes.errorbar(cell.mean, place, xerr=cell.half_width, marker="o", color="tab:blue", capsize=3)
@@ -197,8 +202,10 @@ def save_picture(cells: Mapping[str, Mapping[str, Cell]], path: epath.Path) -> N
         axes.tick_params(labelsize=8)
         axes.grid(axis="x", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    axes.set_yticks(range(len(arms)), arms)
-    axes.invert_yaxis()
+    for axes in panels[len(headings) :]:
+        axes.set_visible(False)
+    panels[0].set_yticks(range(len(arms)), arms)
+    panels[0].invert_yaxis()  # of all, for they share it
     figures.save(figure, path)
 
 
