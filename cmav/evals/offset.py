@@ -264,7 +264,7 @@ def draw(judged: Judged, path: epath.Path) -> None:
     widest = max(np.abs(errors).max(), 3 * frame_ms)
     left.hist(errors, bins=np.arange(-widest - frame_ms / 4, widest + frame_ms, frame_ms / 2), color="tab:blue")
     left.axvspan(-frame_ms, frame_ms, color="grey", alpha=0.2, label="within one frame")
-    left.set(title="Error of the offset", xlabel="said less true (ms)", ylabel="shifted clips")
+    left.set(title="Error of the offset", xlabel="what was said minus what is true (ms)", ylabel="shifted clips")
     bins = judged.bins()
     said, share_right = ([one[key] for one in bins] for key in ("said", "right"))
     right.plot([0, 1], [0, 1], color="grey", linestyle=":", label="as it should be")

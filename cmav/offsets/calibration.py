@@ -163,6 +163,6 @@ def fit(related: Sequence[tuple[Evidence, float]], unrelated: Sequence[Evidence]
         return float(surprise + 1e-3 * np.square(x - start).sum())
 
     start = np.array([0.0, 0.0, 0.0, -3.0])
-    bounds = [(-6, 3), (-6, 6), (-20, 20), (-8, 3)]
+    bounds = [(-6, 8), (-6, 6), (-20, 20), (-8, 3)]
     found = scipy.optimize.minimize(cost, start, method="L-BFGS-B", bounds=bounds)
     return make(found.x)

@@ -62,7 +62,8 @@ def test_a_batch_has_as_many_audios_as_asked_for():
     assert example["labels"].numpy().tolist() == [1.0, 0.0, 0.0, 0.0]
     assert len({audio.tobytes() for audio in example["audio"].numpy()}) > 2
     batch = {key: jnp.asarray(example[key])[None] for key in ("video", "audio")}
-    outputs, _ = task.apply(task.init(jax.random.key(0)), batch, train=False)
+    variables = jax.eval_shape(task.init, jax.random.key(0))
+    outputs, _ = jax.eval_shape(lambda *both: task.apply(*both, train=False), variables, batch)
     assert outputs["logits"].shape == (1, 4)
 
 
