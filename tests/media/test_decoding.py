@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -77,6 +78,8 @@ def play(plays, *, send, alive):
             time.sleep(600)
         elif one == "bomb":
             bytearray(2 << 30)
+        elif one == "imports":
+            send({"tensorflow", "keras", "sklearn", "matplotlib"} & sys.modules.keys())
         elif one == "no storage":
             raise StorageError("v.mp4: storage does not answer")
         elif not os.path.exists(one):  # "crash once"
@@ -116,6 +119,11 @@ def test_a_video_that_ends_its_process_is_lost_by_name(worker, plays, reason):
 
 def test_a_process_that_dies_once_costs_nothing(worker, tmp_path):
     assert list(decoding.read(worker, play, [0, 1, str(tmp_path / "seen"), 2])) == [0, 1, 2]
+
+
+def test_a_process_starts_without_what_decoding_has_no_use_for(worker):
+    assert list(decoding.read(worker, play, ["imports"])) == [{"tensorflow"}]
+    assert "TF_USE_LEGACY_KERAS" not in os.environ
 
 
 def test_what_storage_says_is_said_of_no_video(worker):
