@@ -65,10 +65,19 @@ class StorageError(UserError):
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether an error of storage may be gone at the next try."""
+    """Whether an error of storage may be gone at the next try.
+
+    Of an error that is none of storage's, the one counts that it was made of: a `zipfile.BadZipFile`, say, is raised
+    where the file could not be read.
+    """
+    if isinstance(error, UserError):
+        return False  # It was made for people, and with patience.
     if isinstance(error, tf.errors.OpError):
         return not isinstance(error, _PERMANENT)
-    return isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNOS
+    if isinstance(error, OSError):
+        return error.errno in _TRANSIENT_ERRNOS
+    below = error.__cause__ or error.__context__
+    return below is not None and may_pass(below)
 
 
 def tells_of_storage(error: BaseException) -> bool:
@@ -111,13 +120,13 @@ def patiently(action: Callable[[], T], what: str, delays: Sequence[float] | None
 
     Raises:
       StorageError: where the last try fails as well.
-      tf.errors.OpError, OSError: of `action`, where trying again would not help, such as for a file that is not there.
+      Exception: of `action`, where trying again would not help, such as for a file that is not there.
     """
     delays = DELAYS if delays is None else delays
     for number, delay in enumerate((*delays, None), start=1):
         try:
             return action()
-        except (tf.errors.OpError, OSError) as error:
+        except Exception as error:
             if not may_pass(error):
                 raise
             if delay is None:

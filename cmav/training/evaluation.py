@@ -10,6 +10,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from cmav import processes
+from cmav.data import storage
 from cmav.evals.evaluators import Evaluator, run_evaluator
 
 
@@ -73,6 +74,6 @@ class Evaluations:
 
     def _read(self) -> dict[str, Any] | None:
         try:
-            return json.loads(self._path.read_text())
+            return json.loads(storage.patiently(self._path.read_text, str(self._path)))
         except (FileNotFoundError, ValueError):  # None yet, or a kill cut off its writing: then all are run again.
             return None

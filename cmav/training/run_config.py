@@ -19,6 +19,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from cmav.config import get_default
+from cmav.data import storage
 from cmav.errors import UserError
 from cmav.tasks import TASKS, list_sections
 from cmav.training.phases import list_phases
@@ -193,7 +194,7 @@ def _load(path: epath.Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(storage.patiently(path.read_text, str(path)))
         version = content.get("version", 0)
         if version > VERSION:
             raise UserError(

@@ -1,12 +1,15 @@
 """Errors that `tf.io.gfile` and Python really raise, some of them made by the kernel itself."""
 
 import errno
+import io
 import pathlib
+import zipfile
 
 import pytest
 import tensorflow as tf
 
 from cmav.data import storage
+from cmav.errors import UserError
 
 
 def read(path: str) -> bytes:
@@ -50,6 +53,41 @@ def test_what_may_pass_is_tried_again(error):
     action = Failing(error, times=2)
     assert storage.patiently(action, "a file", delays=(0, 0)) == "done"
     assert action.calls == 3
+
+
+def test_what_a_library_makes_of_an_error_that_may_pass_is_tried_again(tmp_path):
+    """`zipfile` says "not a zip file" of one that it could not read, and of one that is none."""
+    path, reads = tmp_path / "a.zip", []
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a", "whole")
+
+    class Flaky(io.FileIO):
+        def read(self, size=-1):
+            reads.append(size)
+            if len(reads) == 1:
+                raise OSError(errno.EIO, "Input/output error")
+            return super().read(size)
+
+    def action():
+        with Flaky(path) as file, zipfile.ZipFile(file) as archive:
+            return archive.read("a")
+
+    assert storage.patiently(action, "a.zip", delays=(0,)) == b"whole"
+    path.write_bytes(b"no archive" * 10)
+    reads.clear()
+    reads.append(0)
+    with pytest.raises(zipfile.BadZipFile):
+        storage.patiently(action, "a.zip", delays=(0,))
+
+    def told():
+        try:
+            raise OSError(errno.EIO, "Input/output error")
+        except OSError as error:
+            raise UserError("for people") from error
+
+    assert not any(map(storage.may_pass, (UserError("no"), zipfile.BadZipFile("no"))))
+    with pytest.raises(UserError, match="for people"):
+        storage.patiently(told, "it", delays=(0,))
 
 
 def test_an_error_that_does_not_pass_is_named_and_no_fault_of_the_file():

@@ -1,13 +1,16 @@
 """A run's config.json: older ones mean what they meant, and what a run may go on with."""
 
+import errno
 import functools
 import json
 import operator
 import pathlib
 
 import pytest
+from etils import epath
 
 from cmav import config as cmav_config
+from cmav.data import storage
 from cmav.errors import UserError
 from cmav.training import run_config
 from tests import tiny_config
@@ -219,3 +222,20 @@ def test_phases_that_are_past_stay_and_others_may_change(config, tmp_path, step,
     else:
         with pytest.raises(UserError, match=refused):
             run_config.check_can_go_on(config, tmp_path, step)
+
+
+def test_a_read_that_fails_once_is_no_damage(config, tmp_path, monkeypatch):
+    run_config.write(config, tmp_path, step=0)
+    path_class = type(epath.Path(tmp_path))
+    read_text, calls = path_class.read_text, []
+
+    def failing_once(path, *args, **kwargs):
+        calls.append(path)
+        if len(calls) == 1:
+            raise OSError(errno.EIO, "Input/output error")
+        return read_text(path, *args, **kwargs)
+
+    monkeypatch.setattr(storage, "DELAYS", (0.0,))
+    monkeypatch.setattr(path_class, "read_text", failing_once)
+    assert run_config.read(tmp_path).to_dict() == config.to_dict()
+    assert len(calls) == 2
