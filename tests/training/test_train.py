@@ -1,5 +1,6 @@
 """The trainer, in this process: steps, resuming, stopping, errors, and that what it trains learns."""
 
+import functools
 import io
 import json
 import os
@@ -245,7 +246,10 @@ def test_evaluation_answers_the_same_questions_whatever_the_batch(config, tmp_pa
             assert other[key] == pytest.approx(value, abs=1e-5), key
 
 
-def test_it_learns_and_the_control_does_not(config, tmp_path, tmp_path_factory):
+def test_it_learns_and_the_control_does_not(config, tmp_path, tmp_path_factory, monkeypatch):
+    # So many steps that it pays to optimize them (see conftest.py).
+    options = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}
+    monkeypatch.setattr(jax, "jit", functools.partial(jax.jit, compiler_options=options))
     folder = tmp_path_factory.mktemp("more_clips")
     fake_clips.write_dataset(folder, "train", 160, **tiny_config.CLIPS)
     fake_clips.write_dataset(folder, "validation", 64, seed=1, **tiny_config.CLIPS)
