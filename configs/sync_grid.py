@@ -13,16 +13,16 @@ clip is silence, speech, silence, so a coarse shift can be told without lips: th
 import os
 
 from cmav import config as cmav_config
+from configs import demo
 
 
 def get_config():
-    config = cmav_config.get_default()
+    config = demo.get_config()
     config.data.dir = os.environ.get("CMAV_DATA", "data/grid")
     config.data.stored_frame_rate = 25.0
     config.data.sample_rate = 16_000
     config.data.clip_seconds = 1.6
     config.data.crop_size = 88
-    config.data.flip = True
     config.data.shift_seconds = (0.2, 1.2)
     config.phases = (dict(frame_rate=25.0, batch_size=16, steps=1_200),)
 
@@ -41,26 +41,9 @@ def get_config():
         ("conv", 64, (3,), (1,)),
     )
     config.model.fusion_tokens = 10
-    config.model.hidden_size = 128
-    config.model.mlp_size = 256
-    config.model.num_heads = 4
-    config.model.batch_norm_momentum = 0.9
-    config.model.dtype = "float32"
-    config.model.remat = "none"
-    config.optim.name = "adam"
-    config.optim.learning_rate = 5e-4
-    config.optim.schedule = "cosine"
-    config.optim.warmup_steps = 100
-    config.loss.alignment_weight = 0.5
-    config.log_every = 20
-    config.checkpoint.every = 200
     config.evals.pretext.every = 200
-    config.evals.pretext.batch_size = 16
-    config.evals.pretext.pairs_per_clip = 2
     config.evals.localization.every = 600
-    config.evals.localization.batch_size = 16
-    config.evals.localization.methods = ("alignment", "similarity", "attention", "cam")
-    config.evals.localization.stride = 4
+    config.evals.localization.boxes = config.evals.localization.scenes = ""  # There are none of GRID.
     with config.unlocked():
         config.evals.offset = cmav_config.offset_evaluator(every=1_200, batch_size=16)
     return config

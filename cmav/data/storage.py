@@ -90,24 +90,19 @@ def tells_of_storage(error: BaseException) -> bool:
     return any(os.strerror(number) in text for number in _TRANSIENT_ERRNOS) or bool(_PASSING_ANSWER.search(text))
 
 
-def check_readable(folder: str) -> None:
-    """Reads every file below a folder, whatever is in it.
+def copy_folder(source: str, target: str) -> None:
+    """Copies a folder and all below it, each file with patience; `target` must not be there.
 
     Raises:
       StorageError: where storage does not answer.
     """
-    for name in list_folder(folder):
-        path = tf.io.gfile.join(folder, name)
+    tf.io.gfile.makedirs(target)
+    for name in list_folder(source):
+        path, copy = tf.io.gfile.join(source, name), tf.io.gfile.join(target, name)
         if is_folder(path):
-            check_readable(path)
+            copy_folder(path, copy)
         else:
-            patiently(functools.partial(_read_through, path), path)
-
-
-def _read_through(path: str) -> None:
-    with tf.io.gfile.GFile(path, "rb") as file:
-        while file.read(1 << 24):
-            pass
+            patiently(functools.partial(tf.io.gfile.copy, path, copy, overwrite=True), path)
 
 
 def patiently(action: Callable[[], T], what: str, delays: Sequence[float] | None = None) -> T:

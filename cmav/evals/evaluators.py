@@ -5,7 +5,6 @@ batch is padded and carries `mask`; padding never changes a metric.
 """
 
 import dataclasses
-import inspect
 from collections.abc import Iterator
 from typing import Any, ClassVar, Protocol
 
@@ -24,6 +23,7 @@ from cmav.evals.pretext import PretextEvaluator
 from cmav.evals.probe import ProbeEvaluator
 from cmav.evals.retrieval import RetrievalEvaluator
 from cmav.tasks import Task
+from cmav.tasks.base import in_words
 
 
 class Evaluator(Protocol):
@@ -78,11 +78,9 @@ def _check(settings: ConfigDict, name: str, task: Task) -> None:
     evaluator = EVALUATORS[kind]
     if evaluator.needs not in task.abilities:
         fitting = [other for other in EVALUATORS if EVALUATORS[other].needs in task.abilities]
-        what = inspect.getdoc(evaluator.needs).partition(".")[0]
-        what = what[0].lower() + what[1:]
         raise UserError(
-            f"type {kind!r} needs {what}. The task {name!r}, as it is set, has not that: choose one of "
-            f"{', '.join(fitting)}."
+            f"type {kind!r} needs {in_words(evaluator.needs)}. The task {name!r}, as it is set, has not that: choose "
+            f"one of {', '.join(fitting)}."
         )
     if not isinstance(task, evaluator.needs):
         raise TypeError(f"{type(task).__name__} states the ability {evaluator.needs.__name__}, but has not all of it.")

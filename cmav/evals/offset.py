@@ -149,9 +149,7 @@ class OffsetEvaluator:
             task, max_seconds=self._range / clip.stored_frame_rate, num_frames=num_frames - self._range
         )
         self._late = _spread(self._range / clip.stored_frame_rate, config.shifts, config.seed, clip.sample_rate)
-        self._loader = Loader(
-            index, self._make_example, records, data.max_bad_fraction, data.num_threads, data.prefetch_batches
-        )
+        self._loader = Loader.of(index, self._make_example, records, data)
         self._answer = jax.jit(
             functools.partial(_answer, stretch=self._stretch, shifts=config.shifts),
             out_shardings=distributed.replicated(mesh),

@@ -2,7 +2,7 @@
 
 from cmav.experiments.experiment import Experiment, Stage
 
-# Of the demo two thirds of the steps, of half as long clips: all runs together take an hour on two cores.
+# Of the demo two thirds of the steps, of half as long clips.
 _SHORTER = (
     "--config.data.clip_seconds=2.0 --config.phases[0].steps=400 --config.checkpoint.every=400 "
     "--config.evals.retrieval.every=400 --config.evals.localization.every=400 --config.evals.frequencies.every=400"

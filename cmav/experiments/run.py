@@ -19,7 +19,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from absl import flags, logging
 from etils import epath
@@ -61,16 +61,19 @@ class Jobs:
         Raises:
           UserError: where a command fails, after all others are done; or, before any, where what is done is of other
             commands.
-          Preempted: where it was asked to stop. The commands that ran have saved where they are.
+          KeyboardInterrupt: where it was asked to stop. The commands that ran have saved where they are.
         """
         waiting = [run for run in runs if not all(self._is_done(run, stage) for stage in run.experiment.stages)]
         logging.info("%d runs, %d of them done", len(runs), len(runs) - len(waiting))
-        started, failed, done = time.monotonic(), [], 0
+        started, failed = time.monotonic(), []
         pool = ThreadPoolExecutor(self._jobs)
         try:
-            for run, failure in zip(waiting, pool.map(self._make, waiting), strict=True):
-                done += 1
-                failed += [failure] if failure else []
+            futures = {pool.submit(self._make, run): run for run in waiting}
+            for done, future in enumerate(as_completed(futures), start=1):
+                run, failure = futures[future], future.result()
+                if failure:
+                    failed.append(failure)
+                    logging.warning("%s", failure)
                 left = (time.monotonic() - started) / done * (len(waiting) - done)
                 told = f"; about {datetime.timedelta(seconds=round(left))} left" if done < len(waiting) else ""
                 logging.info("%d of %d: %s, seed %d%s", done, len(waiting), run.arm, run.seed, told)

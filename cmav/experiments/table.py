@@ -27,8 +27,11 @@ class Cell:
         return Cell(tuple(a - b for a, b in zip(self.values, other.values, strict=True)))
 
     def __str__(self) -> str:
-        return f"{self.mean:.3f} ± {self.half_width:.3f}"
+        return f"{self.mean:.3f}{self._interval()}"
 
     def signed(self) -> str:
         """As a difference."""
-        return f"{self.mean:+.3f} ± {self.half_width:.3f}"
+        return f"{self.mean:+.3f}{self._interval()}"
+
+    def _interval(self) -> str:
+        return f" ± {self.half_width:.3f}" if len(self.values) > 1 else ""  # A single run has none.

@@ -1,7 +1,6 @@
 """Offsets between picture and sound of videos that need no shards. `python -m cmav.sync` is the command."""
 
 import dataclasses
-import inspect
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +22,7 @@ from cmav.own_videos import fixed_video, offset_picture, offset_rows, sound_sear
 from cmav.own_videos.feature_file import Part
 from cmav.own_videos.offsets import Found, clock, find_offsets
 from cmav.own_videos.watch import picture_size
-from cmav.tasks.base import Offsets
+from cmav.tasks.base import Offsets, in_words
 from cmav.training import frozen
 from cmav.training.frozen import FrozenNetwork
 
@@ -206,8 +205,9 @@ def _load(checkpoint: str) -> tuple[FrozenNetwork, Calibration | None]:
     """The network and its calibration, or None where it has none."""
     network = frozen.load(checkpoint)
     if Offsets not in network.task.abilities:
-        what = inspect.getdoc(Offsets).partition(".")[0].lower()
-        raise UserError(f"--checkpoint={checkpoint}: offsets need {what}, and the network of this run has not that.")
+        raise UserError(
+            f"--checkpoint={checkpoint}: offsets need {in_words(Offsets)}, and the network of this run has not that."
+        )
     calibration = Calibration.load(epath.Path(network.run))
     if calibration and calibration.fitted_on["step"] != network.step:
         logging.warning(

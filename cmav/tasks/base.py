@@ -9,6 +9,7 @@ A batch is a dict of arrays whose first axis is the clip. Every task has at leas
 """
 
 import dataclasses
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
@@ -156,6 +157,12 @@ class Maps(Task, Protocol):
         Raises:
           UserError: for a stride that the network cannot have.
         """
+
+
+def in_words(ability: type) -> str:
+    """What an ability is, for messages: the first sentence of its docstring, as part of another."""
+    sentence = inspect.getdoc(ability).partition(".")[0]
+    return sentence[0].lower() + sentence[1:]
 
 
 @dataclasses.dataclass(frozen=True)

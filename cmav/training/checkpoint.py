@@ -5,10 +5,12 @@ A checkpoint is a folder `checkpoints/<step>` of separate items: `params`, `mode
 format does not notice is found, and the step before is used.
 """
 
+import contextlib
 import os
+import tempfile
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,13 +20,11 @@ from etils import epath
 from orbax.checkpoint import utils
 from orbax.checkpoint import v1 as ocp
 
-from cmav.data.storage import DELAYS, StorageError, check_readable, tells_of_storage, words
+from cmav.data.storage import DELAYS, StorageError, copy_folder, tells_of_storage, words
 from cmav.errors import UserError
 from cmav.trees import flatten
 
 T = TypeVar("T")
-
-_DELAYS_OF_LOADING = (0.25, 0.5, 1.0, 2.0)  # seconds before each new try to load a checkpoint
 
 ARRAY_ITEMS = ("params", "model_state", "opt_state")
 
@@ -57,7 +57,7 @@ class Checkpoints:
 
     def __init__(self, workdir: str, keep: int = 0):
         policies = ocp.training.preservation_policies
-        self._directory = _folder(workdir)
+        self._directory = self._shown = _folder(workdir)  # where they are, and where to tell that they are
         self._checkpointer = ocp.training.Checkpointer(
             self._directory,
             preservation_policy=policies.LatestN(keep) if keep else policies.PreserveAll(),
@@ -111,9 +111,9 @@ class Checkpoints:
             not there, or where checkpoints are there but none can be read.
         """
 
-        def load(candidate: int) -> tuple[dict[str, Any], dict[str, Any]]:
-            self._check_shapes(candidate, template)
-            return self._load(candidate, template)
+        def load(checkpoints: Self, candidate: int) -> tuple[dict[str, Any], dict[str, Any]]:
+            checkpoints._check_shapes(candidate, template)
+            return checkpoints._load(candidate, template)
 
         return self._first_whole(load, step)
 
@@ -126,15 +126,15 @@ class Checkpoints:
           UserError: as `restore`, but for the shapes.
         """
 
-        def load(candidate: int) -> tuple[dict[str, Any], dict[str, Any]]:
-            saved = self._checkpointer.checkpointables_metadata(candidate).metadata
+        def load(checkpoints: Self, candidate: int) -> tuple[dict[str, Any], dict[str, Any]]:
+            saved = checkpoints._checkpointer.checkpointables_metadata(candidate).metadata
             template = {name: saved[name] for name in names if name in saved}
             if None in template.values():
                 raise ValueError("an item cannot be read")
             template = jax.tree.map(
                 lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), template
             )
-            return self._load(candidate, template)
+            return checkpoints._load(candidate, template)
 
         return self._first_whole(load, step)
 
@@ -183,20 +183,39 @@ class Checkpoints:
         finally:
             self._checkpointer.close()
 
-    def _first_whole(self, load: Callable[[int], T], step: int | None) -> T | None:
-        """Loads the newest checkpoint that is whole, or the one of `step`."""
+    def _first_whole(self, load: Callable[[Self, int], T], step: int | None) -> T | None:
+        """Loads the newest checkpoint that is whole, or the one of `step`.
+
+        Orbax hides what storage said. So what cannot be loaded is copied first, with patience: where the copy cannot be
+        loaded either, the bytes are wrong and not the reading of them. Of several processes each would do so alone,
+        while the others have gone on; there, what fails once is damaged.
+
+        Args:
+          load: loads a step from checkpoints: these, or the copy of one.
+          step: None: any will do.
+        """
         steps = self.steps()
         if step is not None and step not in steps:
             raise UserError(f"no checkpoint of step {step} in {self._directory}; there are: {steps or 'none'}.")
         candidates = steps[::-1] if step is None else [step]
         for candidate in candidates:
             try:
-                return self._patiently(load, candidate)
+                return load(self, candidate)
             except UserError:
                 raise
             except Exception as error:  # Whatever a damaged file makes libraries raise: the step before may be whole.
-                self._damaged.add(candidate)
-                logging.warning("checkpoint %d in %s is damaged: %s", candidate, self._directory, _first_line(error))
+                reason = error
+            if not isinstance(reason, DamagedError) and jax.process_count() == 1:
+                logging.warning("checkpoint %d cannot be read: %s; trying a copy", candidate, _first_line(reason))
+                with self._copied(candidate) as copy:
+                    try:
+                        return load(copy, candidate)
+                    except UserError:
+                        raise
+                    except Exception as error:
+                        reason = error
+            self._damaged.add(candidate)
+            logging.warning("checkpoint %d in %s is damaged: %s", candidate, self._directory, _first_line(reason))
         if candidates:
             raise UserError(
                 f"none of the checkpoints {candidates} in {self._directory} can be read. "
@@ -204,25 +223,19 @@ class Checkpoints:
             )
         return None
 
-    def _patiently(self, load: Callable[[int], T], step: int) -> T:
-        """Loads a checkpoint, several times where the bytes are not what is wrong as far as is known.
-
-        Orbax hides what storage said. What fails each time although every file can be read is damaged.
+    @contextlib.contextmanager
+    def _copied(self, step: int) -> Iterator[Self]:
+        """A local copy of one checkpoint, for a while.
 
         Raises:
           StorageError: where storage does not answer.
-          Exception: where it is damaged.
+          tf.errors.ResourceExhaustedError: where the disk of temporary files is full.
         """
-        for delay in _DELAYS_OF_LOADING if jax.process_count() == 1 else ():
-            try:
-                return load(step)
-            except (UserError, DamagedError):
-                raise
-            except Exception as error:
-                check_readable(f"{self._directory}/{step}")
-                logging.warning("checkpoint %d cannot be read: %s; trying again", step, _first_line(error))
-                time.sleep(delay)
-        return load(step)
+        with tempfile.TemporaryDirectory(prefix="cmav-checkpoint-") as workdir:
+            copy_folder(f"{self._directory}/{step}", f"{_folder(workdir)}/{step}")
+            with contextlib.closing(type(self)(workdir)) as copy:
+                copy._shown = self._directory
+                yield copy
 
     def _load(self, step: int, template: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         wanted = {name: tree for name, tree in template.items() if jax.tree.leaves(tree)}
@@ -238,7 +251,7 @@ class Checkpoints:
         try:
             saved = self._checkpointer.checkpointables_metadata(step).metadata
         except Exception as error:  # As in `restore`; `_load` meets the same damage and tells of it.
-            logging.warning("no description of checkpoint %d in %s: %s", step, self._directory, _first_line(error))
+            logging.warning("no description of checkpoint %d in %s: %s", step, self._shown, _first_line(error))
             return
         differences = []
         for name in template:
@@ -248,7 +261,7 @@ class Checkpoints:
         if differences:
             shown = "\n  ".join(differences[:10]) + ("\n  …" if len(differences) > 10 else "")
             raise UserError(
-                f"checkpoint {step} in {self._directory} is of another network or optimizer than this config:\n"
+                f"checkpoint {step} in {self._shown} is of another network or optimizer than this config:\n"
                 f"  {shown}\n"
                 "Use the config that it was trained with, or another --workdir."
             )

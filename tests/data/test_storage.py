@@ -139,6 +139,26 @@ def test_folders_are_listed_and_an_error_is_no_empty_folder(tmp_path, monkeypatc
         storage.list_folder(str(tmp_path))
 
 
+def test_a_folder_is_copied_file_by_file_with_patience(tmp_path, monkeypatch):
+    (tmp_path / "a" / "b[1]").mkdir(parents=True)
+    (tmp_path / "a" / "one").write_bytes(b"1")
+    (tmp_path / "a" / "b[1]" / "two").write_bytes(b"2")
+    copy, calls = tf.io.gfile.copy, []
+
+    def failing_once_each(path, target, overwrite):
+        calls.append(path)
+        if calls.count(path) == 1:
+            pathlib.Path(target).write_bytes(b"half")
+            raise tf.errors.UnknownError(None, None, "Input/output error")
+        copy(path, target, overwrite=overwrite)
+
+    monkeypatch.setattr(storage, "DELAYS", (0.0,))
+    monkeypatch.setattr(tf.io.gfile, "copy", failing_once_each)
+    storage.copy_folder(str(tmp_path / "a"), str(tmp_path / "c"))
+    assert (tmp_path / "c" / "one").read_bytes() == b"1" and (tmp_path / "c" / "b[1]" / "two").read_bytes() == b"2"
+    assert len(calls) == 4
+
+
 def test_a_mistake_of_the_program_is_not_tried_again():
     action = Failing(ValueError("no"), times=1)
     with pytest.raises(ValueError):

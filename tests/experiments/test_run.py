@@ -58,6 +58,13 @@ def test_every_run_is_made_once_and_the_table_is_of_all(tmp_path):
     assert (tmp_path / "table.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_single_run_has_no_interval(tmp_path):
+    runs = list_runs(FAKE, tmp_path, seeds=1)
+    Jobs(2).make(runs)
+    text = command.write_tables(FAKE, "fake", runs, epath.Path(tmp_path))
+    assert "| + one | 1.000 | 0.000 |" in text and "nan" not in text
+
+
 def test_a_run_that_fails_costs_no_other_and_is_made_again(tmp_path):
     failing = dataclasses.replace(FAKE, arms={"plain": "", "failing": "--fail_at=1"})
     runs = list_runs(failing, tmp_path)
