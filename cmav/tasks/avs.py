@@ -34,11 +34,15 @@ class Avs(ClipTask):
     embeds_as = "action"
     maps_with = ("backbone", "head")
 
+    training_shifts: tuple[float, float]  # seconds; evaluations always have those of the config
+
     @classmethod
     def from_config(cls, config, phase):
         if config.data.num_shifted < 1:
             raise UserError(f"config.data.num_shifted={config.data.num_shifted} must be at least 1.")
-        return super().from_config(config, phase)
+        phase = dict(phase)
+        shifts = phase.pop("shift_seconds", config.data.shift_seconds)
+        return super().from_config(config, phase, training_shifts=tuple(shifts))
 
     @property
     def num_audios(self) -> int:
@@ -53,7 +57,7 @@ class Avs(ClipTask):
         from cmav.data import checks
 
         checks.check_dataset(index, self.clip, self.data_config.crop_size)
-        shortest = self.clip.shortest_seconds(self.data_config.shift_seconds)
+        shortest = self.clip.shortest_seconds(self._shifts(train=train))
         return checks.usable_records(index, min_seconds=shortest, need_audio=True)
 
     def make_example(self, record, seed, view, *, train):
@@ -68,7 +72,7 @@ class Avs(ClipTask):
             tf.shape(record["frames"])[0],
             tf.shape(record["audio"])[0],
             self.clip,
-            data.shift_seconds,
+            self._shifts(train=train),
             data.shift_both,
             data.num_shifted,
         )
@@ -81,6 +85,9 @@ class Avs(ClipTask):
             "label": record["label"],
             "clip_id": record["clip_id"],
         }
+
+    def _shifts(self, *, train):
+        return self.training_shifts if train else self.data_config.shift_seconds
 
     def batch_shapes(self, batch_size):
         size = self.data_config.crop_size

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from cmav.data.clip_shape import ClipShape
+from cmav.errors import UserError
 from cmav.models import encoders
 from cmav.models.maps import MapMethod
 
@@ -202,6 +203,9 @@ class ClipTask:
 
     @classmethod
     def from_config(cls, config: ConfigDict, phase: Mapping[str, Any], **more: Any) -> Self:
+        """Raises UserError where the phase has what means nothing to the task."""
+        if "shift_seconds" in phase:
+            raise UserError(f"shift_seconds={phase['shift_seconds']}: the task {config.task!r} shifts no sound.")
         clip = ClipShape.from_config(config.data, phase["frame_rate"])
         return cls(*map(FrozenConfigDict, (config.data, config.model, config.loss)), clip, **more)
 

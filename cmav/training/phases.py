@@ -1,4 +1,8 @@
-"""The phases of training: a frame rate, a batch size and a number of steps each, one after the other."""
+"""The phases of training: a frame rate, a batch size and a number of steps each, one after the other.
+
+A phase may also have `shift_seconds`, in training instead of those of `config.data`: from shifts that are easy to tell
+to small ones (Korbar, Tran, Torresani, 2018).
+"""
 
 import dataclasses
 from collections.abc import Mapping
@@ -9,6 +13,7 @@ from ml_collections import ConfigDict
 from cmav.errors import UserError
 
 _KEYS = ("frame_rate", "batch_size", "steps")
+_MAY_HAVE = ("shift_seconds",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +62,11 @@ def phase_of(config: ConfigDict, step: int) -> Phase:
 
 def _check(number: int, settings: Any) -> None:
     form = f"config.phases[{number}]={settings!r}: give {', '.join(_KEYS)}"
-    if not isinstance(settings, Mapping) or set(settings) != set(_KEYS):
-        raise UserError(f"{form}, and nothing else.")
+    if not isinstance(settings, Mapping) or set(settings) - set(_MAY_HAVE) != set(_KEYS):
+        raise UserError(f"{form}, and nothing else but {', '.join(_MAY_HAVE)}.")
+    shifts = settings.get("shift_seconds", (0, 0))
+    if not isinstance(shifts, list | tuple) or len(shifts) != 2 or not all(map(_is_number, shifts)):
+        raise UserError(f"config.phases[{number}].shift_seconds={shifts!r}: give the least and the greatest.")
     if not all(_is_number(settings[key]) and settings[key] > 0 for key in _KEYS):
         raise UserError(f"{form}, each greater than 0.")
     if not all(isinstance(settings[key], int) for key in ("batch_size", "steps")):

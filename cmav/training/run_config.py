@@ -291,16 +291,13 @@ def _phase_differences(stored: ConfigDict, config: ConfigDict, step: int) -> lis
         if phase.first_step >= step:
             break
         now = ours[number] if number < len(ours) else None
-        for key, value in phase.settings.items():
-            if now is None:
-                same = False
-            elif key == "steps":  # Of a phase under way, or at its end, all that counts is that it did so many.
-                same = min(phase.last_step, step) == min(now.last_step, step)
-            else:
-                same = value == now.settings[key]
-            if not same:
-                what = "not there" if now is None else now.settings[key]
-                lines.append(f"phases[{number}].{key}: {value} in the run, {what} now")
+        settings = {} if now is None else now.settings
+        for key in dict.fromkeys((*phase.settings, *settings)):
+            then, new = phase.settings.get(key, "not there"), settings.get(key, "not there")
+            # Of a phase under way, or at its end, all that counts is that it did so many.
+            did_as_many = key == "steps" and now and min(phase.last_step, step) == min(now.last_step, step)
+            if then != new and not did_as_many:
+                lines.append(f"phases[{number}].{key}: {then} in the run, {new} now")
     return lines
 
 

@@ -1,5 +1,7 @@
 """The loss and the batches of synchronization: with two audios of a clip, as in the paper, and with more."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -70,3 +72,26 @@ def test_a_batch_has_as_many_audios_as_asked_for():
 def test_no_shifted_audio_is_a_mistake():
     with pytest.raises(UserError, match=r"config\.data\.num_shifted=0"):
         tiny_task(num_shifted=0)
+
+
+def test_a_phase_has_shifts_of_its_own_in_training_alone():
+    config = tiny_config.get_config()
+    least = 1 / config.data.stored_frame_rate
+    phase = {**config.phases[1], "shift_seconds": (least, least)}
+    task = make_task(config, phase)
+    clip = fake_clips.make_clip(0, **tiny_config.CLIPS)
+    clip = dataclasses.replace(clip, audio=np.arange(clip.audio.size, dtype=np.int16).reshape(clip.audio.shape))
+    record = schema.parse(tf.constant(schema.encode(clip)))
+
+    def shifts(train):
+        """Frames by which the second audio of some examples is shifted."""
+        per_frame = 2 * config.data.sample_rate / config.data.stored_frame_rate
+        examples = [
+            task.make_example(record, tf.constant([1, seed]), tf.constant(0), train=train)["audio"].numpy().astype(int)
+            for seed in range(8)
+        ]
+        return {round(abs(audio[1, 0, 0] - audio[0, 0, 0]) / per_frame) for audio in examples}
+
+    assert shifts(train=True) == {1}
+    fewest = round(config.data.shift_seconds[0] * config.data.stored_frame_rate)
+    assert fewest > 1 and min(shifts(train=False)) >= fewest

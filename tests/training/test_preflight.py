@@ -82,6 +82,8 @@ AVS = [
     (set_phase(1, steps=0), r"config\.phases\[1\]=.*greater than 0"),
     (set_phase(1, batch_size=8.0), r"config\.phases\[1\]=.*whole numbers"),
     (set_phase(1, step=5), r"config\.phases\[1\]=.*nothing else"),
+    (set_phase(1, shift_seconds=0.5), r"config\.phases\[1\]\.shift_seconds=0.5: give the least and the greatest"),
+    (set_phase(1, shift_seconds=(40.0, 50.0)), r"config\.phases\[1\]: none of the .* records"),
     (set_keys(data__train_split="trian"), r"no split 'trian'"),
     (set_keys(data__train_split="short"), r"config\.phases\[0\]: none of the 4 records of split 'short'"),
     (set_keys(data__eval_split="short"), r"config\.evals\.pretext: none of the 4 records of split 'short'"),
@@ -107,6 +109,7 @@ ACTION = [
     (set_keys(evals__probe__batch_size=12), r"config\.evals\.probe: a batch of 12 does not divide over 8 devices"),
     (set_keys(evals__probe__layers=("video/mop",)), r"config\.evals\.probe: layers.* no layer 'video/mop'"),
     (set_keys(evals__probe__cs=()), r"config\.evals\.probe: cs=\(\) must be"),
+    (set_phase(0, shift_seconds=(0.2, 0.4)), r"config\.phases\[0\]: .*the task 'action' shifts no sound"),
     (set_keys(data__train_split="short"), r"config\.evals\.probe: a probe needs .* at least two classes"),
     (set_keys(action__num_classes=2), r"config\.phases\[0\]: .* has the label 2, but the network has 2 classes"),
 ]

@@ -20,7 +20,8 @@ BATCHES = ((5.0, 8, 6), (10.0, 8, 6))
 
 
 def phases(*settings):
-    return tuple(dict(zip(("frame_rate", "batch_size", "steps"), one, strict=True)) for one in settings)
+    keys = ("frame_rate", "batch_size", "steps", "shift_seconds")
+    return tuple(dict(zip(keys, one, strict=False)) for one in settings)
 
 
 def content(folder):
@@ -209,6 +210,8 @@ def test_of_fine_tuning_what_its_examples_depend_on_is_refused(tmp_path):
         (6, ((5.0, 8, 9), (10.0, 8, 6)), None),  # one that is just at its end goes on
         (6, ((5.0, 8, 6),), None),
         (6, ((5.0, 4, 6), (10.0, 8, 6)), r"phases\[0\]\.batch_size: 8 in the run, 4 now"),
+        (6, ((5.0, 8, 6, (1, 2)), (10.0, 8, 6)), r"phases\[0\]\.shift_seconds: not there in the run, \(1, 2\) now"),
+        (6, ((5.0, 8, 6), (10.0, 8, 6, (1, 2))), None),
         (12, (*BATCHES, (2.5, 8, 6)), None),
         (12, ((5.0, 8, 6), (10.0, 8, 5)), r"phases\[1\]\.steps: 6 in the run, 5 now"),
     ],
