@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import traceback
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -97,7 +98,7 @@ class Worker:
         context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
         self._pipe, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs, self._work, self._max_memory), daemon=True)
-        with _process_lock, _without_keras():
+        with _process_lock, _without_main(), _without_keras():
             process.start()
         theirs.close()
         self._process, self._has_started = process, False
@@ -125,6 +126,21 @@ class Worker:
         process, self._process = self._process, None
         _kill(process)
         self._pipe.close()
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """A process that is started meanwhile does not import the program again that starts it, as spawned ones do.
+
+    That would take as long as the program's own start, would need Keras where the program does, and would run a script
+    that does not ask for its `__name__` a second time.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 @contextlib.contextmanager

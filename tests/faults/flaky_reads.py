@@ -2,6 +2,7 @@
 
 import pathlib
 import random
+import shutil
 import subprocess
 from collections.abc import Iterator
 
@@ -22,16 +23,22 @@ def make(folder: pathlib.Path, times: int, rng: random.Random) -> Iterator[fault
     data = {"CMAV_DATA": str(fault.write_clips(flaky / "clips"))}
     build = [*fault.BUILD, f"--videos={flaky / 'videos'}", "--shards=4"]
     train = [*fault.TRAIN, "--config.checkpoint.every=3"]
+    longer = ["--config.phases[1].steps=8"]
     embed = ["-m", "cmav.embed", f"--videos={flaky / 'videos'}"]
     commands.run(*build, f"--out={folder / 'built'}")
     commands.run(*train, f"--workdir={folder / 'run'}", **data)
-    commands.run(*embed, f"--checkpoint={folder / 'run'}", f"--out={folder / 'features.npz'}")
+    shutil.copytree(folder / "run", folder / "resumed")
+    commands.run(*train, *longer, f"--workdir={folder / 'resumed'}", **data)
+    commands.run(*embed, f"--checkpoint={folder / 'resumed'}", f"--out={folder / 'features.npz'}")
 
     def wrong_build(number: int) -> bool:
         return bool(fault.differing(flaky / f"built{number}", folder / "built"))
 
-    def wrong_run(number: int) -> bool:
-        return len(set(commands.digests(flaky / f"run{number}", folder / "run", **data))) > 1
+    def wrong_run(number: int, whole: str = "run") -> bool:
+        return len(set(commands.digests(flaky / f"run{number}", folder / whole, **data))) > 1
+
+    def wrong_end(number: int) -> bool:
+        return wrong_run(number, "resumed")
 
     def wrong_features(number: int) -> bool:
         return not np.array_equal(*(np.load(path)["features"] for path in (out(number), folder / "features.npz")))
@@ -42,7 +49,7 @@ def make(folder: pathlib.Path, times: int, rng: random.Random) -> Iterator[fault
     for place, command, is_wrong in (
         ("a build", lambda n: [*build, f"--out={flaky / f'built{n}'}", "--verify"], wrong_build),
         ("training", lambda n: [*train, f"--workdir={flaky / f'run{n}'}"], wrong_run),
-        ("resuming", lambda n: [*train, f"--workdir={flaky / f'run{n}'}", "--config.phases[1].steps=8"], None),
+        ("resuming", lambda n: [*train, *longer, f"--workdir={flaky / f'run{n}'}"], wrong_end),
         ("embedding", lambda n: [*embed, f"--checkpoint={flaky / f'run{n}'}", f"--out={out(n)}"], wrong_features),
     ):
         lost, outputs, log = [], [], folder / f"log-{place.split()[-1]}"
@@ -53,7 +60,7 @@ def make(folder: pathlib.Path, times: int, rng: random.Random) -> Iterator[fault
             outputs.append(process.communicate(timeout=1200)[0])
             if process.returncode:
                 lost.append(f"an end with exit status {process.returncode}")
-            elif is_wrong and is_wrong(number):
+            elif is_wrong(number):
                 lost.append("the outcome is another")
         reads = log.read_bytes() if log.exists() else b""
         yield fault.Row(

@@ -14,6 +14,7 @@ import pytest
 from cmav.errors import UserError
 from cmav.media import isolated
 from cmav.media.isolated import DiedError, FailedError, Worker
+from tests import commands
 
 
 def play(what, *, send, alive):
@@ -130,10 +131,13 @@ def test_a_process_is_used_again(worker):
 def test_the_end_comes_from_another_thread():
     worker = Worker(play)
     process = worker._process.pid
-    threading.Timer(3.0, worker.end).start()
+    calls = worker.call("hang")
+    assert [int(next(calls)[0]) for _ in range(2)] == [0, 1]
+    threading.Timer(0.2, worker.end).start()
     began = time.monotonic()
-    came, error = play_all(worker, "hang")
-    assert came == [0, 1] and "SIGKILL" in str(error) and time.monotonic() - began < 60
+    with pytest.raises(DiedError, match="SIGKILL"):
+        next(calls)
+    assert time.monotonic() - began < 60
     assert play_all(worker, "nothing")[0] == []
     assert not [child for child in multiprocessing.active_children() if child.pid == process]
 
@@ -150,3 +154,16 @@ def test_memory_is_given_back():
     del pieces
     isolated.release_memory()
     assert len(keep) == 4 and resident() - before < 50 << 20
+
+
+def test_a_script_is_not_run_again_by_its_workers(tmp_path):
+    """Nor need it ask for its `__name__`; and it may import what needs Keras, which workers do without."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import clu.metric_writers\n"
+        "from cmav.media.isolated import Worker\n"
+        "from tests.media.test_isolated import play\n"
+        "print('run')\n"
+        "print([int(item[0]) for item in Worker(play).call('nothing')])\n"
+    )
+    assert commands.run(script).splitlines()[-2:] == ["run", "[0, 1, 2]"]
