@@ -166,4 +166,5 @@ def test_a_script_is_not_run_again_by_its_workers(tmp_path):
         "print('run')\n"
         "print([int(item[0]) for item in Worker(play).call('nothing')])\n"
     )
-    assert commands.run(script).splitlines()[-2:] == ["run", "[0, 1, 2]"]
+    said = commands.run(script).splitlines()
+    assert said.count("run") == 1 and said[-1] == "[0, 1, 2]"
