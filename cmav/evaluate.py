@@ -5,7 +5,7 @@ python -m cmav.evaluate --config=configs/finetune_ucf101.py --splits=1,2,3      
 
 The network is the run's own, as its `config.json` has it, and sees clips at the frame rate of the phase that the
 checkpoint is of. Where nothing was trained, evaluators that look at features judge the network of
-`--config.init.checkpoint`.
+`--config.init.checkpoint`; with `--config.init.load="()"` an untrained one, of that run's form where one is named.
 """
 
 import jax

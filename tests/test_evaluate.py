@@ -164,6 +164,16 @@ def test_a_network_that_never_was_fine_tuned(data_dir, run, tmp_path, monkeypatc
     with pytest.raises(UserError, match="step 7"):
         evaluate_run.evaluate(config, fresh, step=7)
 
+    config.init.load = ()  # Of the same form, with nothing loaded; or of the config's own, where no run is named.
+    assert evaluate_run.evaluate(config, fresh)["features/sum"] not in (0, expected)
+    config.init.checkpoint = ""
+    own = make_config(data_dir)
+    own.init, own.evals = config.init, config.evals
+    assert evaluate_run.evaluate(own, fresh)["features/sum"] not in (0, expected)
+    own.init.load = ("backbone",)
+    with pytest.raises(UserError, match="train first"):
+        evaluate_run.evaluate(own, fresh)
+
 
 def test_evaluators_see_the_step_of_the_checkpoint_and_their_pictures_are_no_metrics(data_dir, workdir, monkeypatch):
     monkeypatch.setitem(evaluators.EVALUATORS, "action", FeatureSum)
