@@ -3,8 +3,8 @@
 Features of every view of every video, from one layer or several, and a linear SVM on them (`cmav.evals.svm`). The views
 are those of an evaluation of the action task, of training videos too: evenly spaced clips, no augmentation.
 
-Either there is one training and one test split, or `folds`: each fold is tested with what was trained on the others. The
-SVM's C is always chosen on the training side alone.
+Either there is one training and one test split, or `folds`: each fold is tested with what was trained on the others.
+The SVM's C is always chosen on the training side alone.
 """
 
 import functools

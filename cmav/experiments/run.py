@@ -4,8 +4,9 @@ python -m cmav.experiments.run cmac_parts
 python -m cmav.experiments.run cmac_parts --seeds=5 --jobs=4 --devices=0,1
 
 Runs that are done are not made again: stopped by Ctrl-C or SIGTERM, the same command goes on. Leaves `table.md` (means
-with 95% intervals, Student's t over the seeds, or of one seed over the clips, and differences within seeds), `table.csv` (a line for each run) and
-`table.png` in the work folder, and each run's checkpoints and logs in a folder of its own.
+with 95% intervals, Student's t over the seeds, and differences within seeds; of a single seed the intervals over the
+clips), `table.csv` (a line for each run) and `table.png` in the work folder, and each run's checkpoints and logs in a
+folder of its own.
 """
 
 import csv
