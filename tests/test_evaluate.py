@@ -180,9 +180,9 @@ def test_only_some_evaluators():
     config = cmav_config.get_default()
     chosen = with_evaluators(config, ["localization"])
     assert list(chosen.evals) == ["localization"] and chosen.evals.localization == config.evals.localization
-    assert chosen.is_locked and list(config.evals) == ["pretext", "localization"]
+    assert chosen.is_locked and list(config.evals) == ["localization", "pretext"]
     for names in (["pretext", "lokalization"], []):
-        with pytest.raises(UserError, match=r"--only=.*: choose of the config.s evaluators, pretext, localization"):
+        with pytest.raises(UserError, match=r"--only=.*: choose of the config.s evaluators, localization, pretext"):
             with_evaluators(config, names)
 
 
