@@ -96,7 +96,7 @@ def get_default(task: str = "avs") -> ConfigDict:
     config.data.train_split = "train"  # a split as it was built, or an official one of its videos ("train1")
     config.data.eval_split = "validation"
     config.data.stored_frame_rate = 30000 / 1001  # Hz, what the shards were built with
-    config.data.sample_rate = 21_000  # Hz, what the shards were built with
+    config.data.sample_rate = 21_000  # Hz, what the network hears; shards of another rate are resampled
     config.data.clip_seconds = 4.2
     config.data.crop_size = 224  # pixels; random in training, central in evaluation
     config.data.flip = False  # mirror half of the training clips (Owens & Efros do)
@@ -150,7 +150,7 @@ def get_default(task: str = "avs") -> ConfigDict:
     # A run's folder (its newest checkpoint), or one of its folders checkpoints/<step>; local or gs://. "": start
     # afresh. "newest": the pretraining run in runs/ that was saved last.
     config.init.checkpoint = ""
-    config.init.load = ("backbone",)  # subtrees of parameters to load, e.g. "backbone/video_encoder"
+    config.init.load = ("backbone",)  # subtrees of parameters to load, e.g. "backbone/video_encoder"; (): none
     # Take config.model, the rates and the crop from that run's own config, so that the weights mean what they meant
     # there. What the command line sets stays.
     config.init.inherit = True

@@ -5,7 +5,8 @@ python -m cmav.evaluate --config=configs/probe_esc50.py --config.init.checkpoint
 Data: $CMAV_DATA or data/esc50, built by
 python data_prep/build_tfrecords.py --dataset esc50 --videos ESC-50 --lists ESC-50/meta --out data/esc50
 
-C is chosen on the training folds only: the best C of the test fold would flatter.
+Built once, at any sample rate: the sound is resampled to what the network hears. C is chosen on the training folds
+only: the best C of the test fold would flatter.
 """
 
 import os

@@ -11,6 +11,7 @@ from etils import epath
 from cmav import config as cmav_config
 from cmav.errors import UserError
 from cmav.evals import evaluators
+from cmav.evaluate import with_evaluators
 from cmav.tasks import make_task
 from cmav.tasks.base import Classes
 from cmav.training import evaluate_run, splits, summary, train
@@ -163,6 +164,26 @@ def test_a_network_that_never_was_fine_tuned(data_dir, run, tmp_path, monkeypatc
     assert (fresh / "eval_test1_0.json").exists()
     with pytest.raises(UserError, match="step 7"):
         evaluate_run.evaluate(config, fresh, step=7)
+
+    config.init.load = ()  # Of the same form, with nothing loaded; or of the config's own, where no run is named.
+    assert evaluate_run.evaluate(config, fresh)["features/sum"] not in (0, expected)
+    config.init.checkpoint = ""
+    own = make_config(data_dir)
+    own.init, own.evals = config.init, config.evals
+    assert evaluate_run.evaluate(own, fresh)["features/sum"] not in (0, expected)
+    own.init.load = ("backbone",)
+    with pytest.raises(UserError, match="train first"):
+        evaluate_run.evaluate(own, fresh)
+
+
+def test_only_some_evaluators():
+    config = cmav_config.get_default()
+    chosen = with_evaluators(config, ["localization"])
+    assert list(chosen.evals) == ["localization"] and chosen.evals.localization == config.evals.localization
+    assert chosen.is_locked and list(config.evals) == ["localization", "pretext"]
+    for names in (["pretext", "lokalization"], []):
+        with pytest.raises(UserError, match=r"--only=.*: choose of the config.s evaluators, localization, pretext"):
+            with_evaluators(config, names)
 
 
 def test_evaluators_see_the_step_of_the_checkpoint_and_their_pictures_are_no_metrics(data_dir, workdir, monkeypatch):

@@ -56,8 +56,10 @@ def main() -> int:
                 "audio": tf.stack([sampling.clip_audio(audio, first, shape) for first in tf.unstack(audio_starts)]),
             }
 
-        threaded = pipeline.Loader(index, make_example, records, data.max_bad_fraction, args.threads)
-        single = pipeline.Loader(index, make_example, records, data.max_bad_fraction, num_threads=1)
+        threaded, single = (
+            pipeline.Loader(index, make_example, records, data.max_bad_fraction, threads, sample_rate=data.sample_rate)
+            for threads in (args.threads, 1)
+        )
         for loader in (threaded, single):
             clips_per_second(loader, args.batch_size, num_batches=1)  # Warms up.
         fast = clips_per_second(threaded, args.batch_size, args.num_batches)

@@ -1,5 +1,7 @@
 """Does a split fit what the config asks for? Which of its records can be used?"""
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 from absl import logging
@@ -69,10 +71,15 @@ def first_of_each_class(index: SplitIndex, records: np.ndarray, count: int, seed
 def check_dataset(index: SplitIndex, shape: ClipShape, crop_size: int | None) -> None:
     """Compares the rates and the frame size of a split with the config, by its first record that can be read.
 
-    `crop_size` is None where frames are not looked at.
+    Sound of another rate is resampled as it is read (`resampling`), which is logged.
+
+    Args:
+      index: of the split.
+      shape: of the clips.
+      crop_size: of their frames, pixels; None: frames are not looked at, so their rate does not matter.
 
     Raises:
-      DatasetError: where they differ, or no record can be read.
+      DatasetError: where frames do not fit, or no record can be read.
     """
     place = f"split {index.split!r} in {index.folder!r}"
     record = _first_readable(index, need_frames=crop_size is not None)
@@ -80,24 +87,19 @@ def check_dataset(index: SplitIndex, shape: ClipShape, crop_size: int | None) ->
         raise DatasetError(
             f"none of the first records of {place} can be read. See what is wrong: {index.verify_command}"
         )
-    frame_rate, sample_rate = float(record["frame_rate"]), int(record["sample_rate"])
-    if abs(frame_rate / shape.stored_frame_rate - 1) > _RATE_TOLERANCE:
-        raise DatasetError(
-            f"{place} was built with {frame_rate:g} frames per second, but config.data.stored_frame_rate is "
-            f"{shape.stored_frame_rate:g}: set --config.data.stored_frame_rate={frame_rate:.9g}, or build the split "
-            f"again with --frame_rate={shape.stored_frame_rate:g}."
-        )
-    if sample_rate != shape.sample_rate:
-        raise DatasetError(
-            f"{place} was built with {sample_rate} audio samples per second, but config.data.sample_rate is "
-            f"{shape.sample_rate}: set --config.data.sample_rate={sample_rate}, or build the split again with "
-            f"--sample_rate={shape.sample_rate}."
-        )
+    _tell_of_resampling(index.folder, index.physical_split, int(record["sample_rate"]), shape.sample_rate)
     if crop_size is None:
         return
     if not len(record["frames"]):
         raise DatasetError(
             f"{place} has sounds without pictures: only --config.action.mode=audio_only can use it, with task 'action'."
+        )
+    frame_rate = float(record["frame_rate"])
+    if abs(frame_rate / shape.stored_frame_rate - 1) > _RATE_TOLERANCE:
+        raise DatasetError(
+            f"{place} was built with {frame_rate:g} frames per second, but config.data.stored_frame_rate is "
+            f"{shape.stored_frame_rate:g}: set --config.data.stored_frame_rate={frame_rate:.9g}, or build the split "
+            f"again with --frame_rate={shape.stored_frame_rate:g}."
         )
     height, width = _frame_size(record)
     if crop_size > min(height, width):
@@ -122,6 +124,15 @@ def frame_side(index: SplitIndex) -> int:
             f"should be. See what is wrong: {index.verify_command}"
         )
     return sides[0]
+
+
+@functools.cache  # Once, however many loaders there are, and folds of one set.
+def _tell_of_resampling(folder: str, split: str, stored: int, wanted: int) -> None:
+    if stored != wanted:
+        logging.info(
+            "split %r in %r has sound of %d Hz: where it is heard, it is resampled to %d Hz (config.data.sample_rate)",
+            *(split, folder, stored, wanted),
+        )
 
 
 def _frame_size(record: dict[str, tf.Tensor]) -> tuple[int, int]:

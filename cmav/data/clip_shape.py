@@ -28,7 +28,7 @@ class ClipShape:
     seconds: float
     stored_frame_rate: float  # Hz, of the records
     frame_rate: float  # Hz, asked for; see `achieved_frame_rate`
-    sample_rate: int  # Hz, of the records
+    sample_rate: int  # Hz, of the audio, whatever that of the records
 
     def __post_init__(self):
         for name, value in dataclasses.asdict(self).items():

@@ -6,9 +6,10 @@ stream belongs to epoch p // n and is record permutation_epoch(p % n), and what 
 seeded by (seed, epoch, record).
 
 A thread of Python does one example at a time: it reads a record by number and calls one traced TensorFlow function on
-it, which parses, samples and decodes without holding the interpreter's lock. So whatever is wrong with a record is
-an error of that record alone. An error of storage is none of the record's: it is tried again (`storage.py`), and ends
-the run where that does not help, for other batches than those of (seed, s) are never made of it.
+it, which parses, samples and decodes without holding the interpreter's lock. Sound of another rate is resampled between
+the first two. So whatever is wrong with a record is an error of that record alone. An error of storage is none of the
+record's: it is tried again (`storage.py`), and ends the run where that does not help, for other batches than those of
+(seed, s) are never made of it.
 """
 
 import collections
@@ -26,7 +27,7 @@ import tensorflow as tf
 from absl import logging
 from ml_collections import ConfigDict
 
-from cmav.data import schema
+from cmav.data import resampling, schema
 from cmav.data.index import DAMAGE, DatasetError, SplitIndex
 
 _BAD_RECORDS_TO_NAME = 5
@@ -58,6 +59,7 @@ class Loader:
       max_bad_fraction: of the split's records; with more damaged ones than that, iterating raises.
       num_threads: examples made at the same time; 0: one for each CPU core.
       prefetch_batches: batches under way beside the one that the consumer has.
+      sample_rate: of the audio that `make_example` gets, Hz; None: as it is stored.
     """
 
     index: SplitIndex
@@ -66,11 +68,15 @@ class Loader:
     max_bad_fraction: float
     num_threads: int = 0
     prefetch_batches: int = 2
+    sample_rate: int | None = None
 
     @classmethod
     def of(cls, index: SplitIndex, make_example: Callable, records: np.ndarray, data: ConfigDict) -> "Loader":
-        """With the limits and threads of `config.data`."""
-        return cls(index, make_example, records, data.max_bad_fraction, data.num_threads, data.prefetch_batches)
+        """With the limits, threads and sample rate of `config.data`."""
+        return cls(
+            *(index, make_example, records, data.max_bad_fraction),
+            *(data.num_threads, data.prefetch_batches, data.sample_rate),
+        )
 
     def __post_init__(self):
         if not len(self.records):
@@ -226,7 +232,10 @@ class Loader:
 
         @tf.function(input_signature=signature, autograph=False)
         def example(serialized, seed, view):
-            return self.make_example(schema.parse(serialized), seed, view)
+            record = schema.parse(serialized)
+            if self.sample_rate is not None:
+                record = resampling.at_rate(record, self.sample_rate)
+            return self.make_example(record, seed, view)
 
         traced = example.get_concrete_function()
         for key, value in traced.structured_outputs.items():

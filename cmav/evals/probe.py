@@ -4,6 +4,7 @@ Features of every view of every video, from one layer or several, and a linear S
 are those of an evaluation of the action task, of training videos too: evenly spaced clips, no augmentation.
 
 Either there is one training and one test split, or `folds`: each fold is tested with what was trained on the others.
+The SVM's C is always chosen on the training side alone.
 """
 
 import functools
@@ -184,5 +185,5 @@ def _check_disjoint(train: Loader, test: Loader) -> None:
 def _answer(
     variables: Any, batch: dict[str, jax.Array], *, task: Classes, layers: tuple[str, ...]
 ) -> dict[str, jax.Array]:
-    outputs, _ = task.apply(variables, batch, train=False)
-    return {"features": features.pooled(outputs, layers), "label": batch["label"], "mask": batch["mask"]}
+    found = features.compute(task, variables, batch, layers)
+    return {"features": found, "label": batch["label"], "mask": batch["mask"]}

@@ -120,6 +120,12 @@ class Run:
             values[heading] = float(record["numbers"][name])
         return values
 
+    def interval(self, heading: str) -> tuple[float, float] | None:
+        """Of what a column shows, over the clips of its evaluation; None where it has none."""
+        stage, _, name = self.experiment.columns[heading].partition("/")
+        ends = self._load(stage)["numbers"].get(f"{name}_interval")
+        return tuple(ends) if ends else None
+
     def seconds(self) -> float:
         """Of all its commands."""
         return sum(self._load(stage)["seconds"] for stage in self.experiment.stages)

@@ -4,8 +4,9 @@ python -m cmav.experiments.run cmac_parts
 python -m cmav.experiments.run cmac_parts --seeds=5 --jobs=4 --devices=0,1
 
 Runs that are done are not made again: stopped by Ctrl-C or SIGTERM, the same command goes on. Leaves `table.md` (means
-with 95% intervals, Student's t over the seeds, and differences within seeds), `table.csv` (a line for each run) and
-`table.png` in the work folder, and each run's checkpoints and logs in a folder of its own.
+with 95% intervals, Student's t over the seeds, and differences within seeds; of a single seed the intervals over the
+clips), `table.csv` (a line for each run) and `table.png` in the work folder, and each run's checkpoints and logs in a
+folder of its own.
 """
 
 import csv
@@ -145,7 +146,10 @@ def write_tables(experiment: Experiment, name: str, runs: Sequence[Run], workdir
     numbers = {run: run.numbers() for run in runs}
     by_arm = {arm: [run for run in runs if run.arm == arm] for arm in experiment.arms}
     cells = {
-        arm: {heading: Cell(tuple(numbers[run][heading] for run in of_arm)) for heading in experiment.columns}
+        arm: {
+            heading: Cell(tuple(numbers[run][heading] for run in of_arm), of_arm[0].interval(heading))
+            for heading in experiment.columns
+        }
         for arm, of_arm in by_arm.items()
     }
     minutes = {arm: Cell(tuple(run.seconds() / 60 for run in of_arm)).mean for arm, of_arm in by_arm.items()}
@@ -154,7 +158,9 @@ def write_tables(experiment: Experiment, name: str, runs: Sequence[Run], workdir
     text = "\n\n".join(
         [
             f"# {name}\n\n{experiment.question} Data: {experiment.setup}.",
-            f"Mean of {seeds} seeds, and its 95% interval (Student's t).",
+            f"Mean of {seeds} seeds, and its 95% interval (Student's t)."
+            if seeds > 1
+            else "One run of each arm; in brackets the 95% interval over the clips that its number is of.",
             tables.markdown(
                 ["", *experiment.columns, "minutes a run"],
                 ([arm, *map(str, row.values()), f"{minutes[arm]:.1f}"] for arm, row in cells.items()),

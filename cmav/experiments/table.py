@@ -8,9 +8,13 @@ from scipy import stats
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """What the runs of an arm came to, a number for each; those of other arms in the same order have the same seeds."""
+    """What the runs of an arm came to, a number for each; those of other arms in the same order have the same seeds.
+
+    `clips` is the interval of a single run's number over the clips that it is of, where that is known.
+    """
 
     values: tuple[float, ...]
+    clips: tuple[float, float] | None = None
 
     @property
     def mean(self) -> float:
@@ -27,6 +31,9 @@ class Cell:
         return Cell(tuple(a - b for a, b in zip(self.values, other.values, strict=True)))
 
     def __str__(self) -> str:
+        if len(self.values) == 1 and self.clips:
+            low, high = self.clips
+            return f"{self.mean:.3f} ({low:.3f}–{high:.3f})"
         return f"{self.mean:.3f}{self._interval()}"
 
     def signed(self) -> str:

@@ -151,5 +151,4 @@ def _second_rows(part: Part, label: str, seen: Seen) -> list[Row]:
 
 
 def _answer(variables: Any, batch: Mapping[str, jax.Array], *, task: Any, layers: tuple[str, ...]) -> jax.Array:
-    outputs, _ = task.apply(variables, batch, train=False)
-    return features.pooled(outputs, layers)
+    return features.compute(task, variables, batch, layers)

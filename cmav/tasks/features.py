@@ -2,6 +2,9 @@
 
 A layer is any key of what `apply` of a task returns, such as "features", "video/map" or "audio/layer_4"; not the
 logits, which belong to a head. Whatever lies between clip and channel (time, height, width, tokens) is averaged.
+
+"log_mel" is of no network, but a baseline for sounds: for each band of the log-mel spectrogram, with the default
+settings of the encoder "log_mel_2d", its mean and its standard deviation over the clip.
 """
 
 import fnmatch
@@ -10,11 +13,25 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from ml_collections import FrozenConfigDict
 
+from cmav.config import ENCODERS
 from cmav.errors import UserError
+from cmav.models.encoders.log_mel import LogMel2d
 from cmav.tasks import Task
 
+LOG_MEL = "log_mel"
 _NO_LAYERS = ("logits", "targets")
+
+
+def compute(
+    task: Task, variables: Mapping[str, Any], batch: Mapping[str, jax.Array], layers: Sequence[str]
+) -> jax.Array:
+    """Features of a batch, float32 [B, F]: layers, as `find_layers` gives them, of the task's network, side by side."""
+    outputs, _ = task.apply(variables, batch, train=False)
+    if LOG_MEL in layers:
+        outputs = {**outputs, LOG_MEL: _log_mel_statistics(batch["audio"], task.clip.sample_rate)}
+    return pooled(outputs, layers)
 
 
 def pooled(outputs: Mapping[str, jax.Array], layers: Sequence[str]) -> jax.Array:
@@ -27,7 +44,7 @@ def pooled(outputs: Mapping[str, jax.Array], layers: Sequence[str]) -> jax.Array
 
 
 def find_layers(names: Sequence[str], task: Task, setting: str) -> tuple[str, ...]:
-    """The layers of a task's network that are meant. Nothing is computed.
+    """The layers that are meant, of a task's network or "log_mel". Nothing is computed.
 
     Args:
       names: at least one; "video/layer_*" is all layers of the video encoder.
@@ -37,7 +54,7 @@ def find_layers(names: Sequence[str], task: Task, setting: str) -> tuple[str, ..
     Raises:
       UserError: where the network has no such layer; says which it has.
     """
-    known = list_layers(task)
+    known = list_layers(task) + [LOG_MEL] * ("audio" in task.batch_shapes(1))
     found = {name: fnmatch.filter(known, name) for name in names}
     unknown = [name for name, layers in found.items() if not layers]
     if unknown or not names:
@@ -55,3 +72,10 @@ def list_layers(task: Task) -> list[str]:
 
     shapes = jax.eval_shape(outputs, jax.random.key(0))
     return sorted(key for key, x in shapes.items() if key not in _NO_LAYERS and x.ndim > 1)
+
+
+def _log_mel_statistics(audio_BxSx2: jax.Array, sample_rate: float) -> jax.Array:
+    """Of each band first the means, then the standard deviations: float32 [B, 2 * mels]."""
+    front_end = LogMel2d(FrozenConfigDict(ENCODERS["audio"]["log_mel_2d"]), FrozenConfigDict())
+    mels_BxKxM = front_end.spectrogram(audio_BxSx2, sample_rate)
+    return jnp.concatenate([mels_BxKxM.mean(axis=1), mels_BxKxM.std(axis=1)], axis=-1)

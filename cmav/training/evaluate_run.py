@@ -99,6 +99,8 @@ def evaluate_splits(
 def check_there_is_something(config: ConfigDict, workdir: epath.Path) -> None:
     """A run without checkpoints can be judged by the features that it would start from, but not by a fresh head.
 
+    With `init.load` () they are those of an untrained network, which must be asked for.
+
     Raises:
       UserError: where there is nothing to evaluate.
     """
@@ -106,7 +108,8 @@ def check_there_is_something(config: ConfigDict, workdir: epath.Path) -> None:
         return
     kinds = [EVALUATORS.get(settings.type) for settings in config.evals.values()]
     needs_head = any(kind is None or kind.needs_head for kind in kinds)
-    if not pretrained.is_wanted(config) or (needs_head and "head" not in config.init.load):
+    has_features = pretrained.is_wanted(config) or not config.init.load
+    if not has_features or (needs_head and "head" not in config.init.load):
         raise UserError(
             f"no checkpoints in {workdir}: train first (python -m {trained_by(config.task)} …) or name the run's "
             "--workdir."

@@ -1,6 +1,7 @@
 """A split against the config: what does not fit is said with both numbers and the remedy."""
 
 import dataclasses
+import logging
 
 import numpy as np
 import pytest
@@ -38,10 +39,25 @@ def test_right_rates_pass_and_wrong_ones_are_named_with_the_remedy(split):
     checks.check_dataset(split, ClipShape(0.5, 10.0, 5.0, 500), SIZE)
     with pytest.raises(index.DatasetError, match=r"10 frames per second.*12.*--config.data.stored_frame_rate=10"):
         checks.check_dataset(split, ClipShape(0.5, 12.0, 12.0, 500), SIZE)
-    with pytest.raises(index.DatasetError, match=r"500 audio samples.*800.*--config.data.sample_rate=500"):
-        checks.check_dataset(split, ClipShape(0.5, 10.0, 10.0, 800), SIZE)
     with pytest.raises(index.DatasetError, match=r"16x16.*17.*--config.data.crop_size=16"):
         checks.check_dataset(split, ClipShape(0.5, 10.0, 10.0, 500), SIZE + 1)
+
+
+def test_another_sample_rate_is_welcome_and_told_once(split, tmp_path, caplog):
+    folds = [dataclasses.replace(split, split=name, view_of=split.split) for name in ("fold1", "fold2")]
+    with caplog.at_level(logging.INFO):
+        for fold in folds:
+            checks.check_dataset(fold, ClipShape(0.5, 10.0, 5.0, 800), SIZE)
+            checks.check_dataset(fold, ClipShape(0.5, 10.0, 5.0, 500), SIZE)
+    told = [line for line in caplog.messages if str(tmp_path) in line]
+    assert len(told) == 1 and "sound of 500 Hz" in told[0] and "resampled to 800 Hz" in told[0]
+
+
+def test_the_rate_of_frames_that_no_one_sees_does_not_matter(split, tmp_path):
+    checks.check_dataset(split, ClipShape(0.5, 25.0, 25.0, 500), None)
+    sounds = [dataclasses.replace(fake_clips.make_clip(0, **CLIP), frames=())]
+    other = fake_clips.write_clips(tmp_path, "sounds", sounds, num_shards=1)
+    checks.check_dataset(other, ClipShape(0.5, 25.0, 25.0, 16_000), None)
 
 
 def test_ntsc_by_its_usual_name(tmp_path):

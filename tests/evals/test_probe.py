@@ -1,5 +1,6 @@
 """The probe from records to numbers: which videos, which views, and that the test split stays out of the fit."""
 
+import dataclasses
 import json
 import logging
 import types
@@ -10,6 +11,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from cmav import distributed
+from cmav.data import resampling
 from cmav.errors import UserError
 from cmav.evals.evaluators import make_evaluators
 from cmav.evals.svm import Features, LinearProbe
@@ -140,6 +142,29 @@ def test_folds(config):
     probe = LinearProbe.fit(Features.join([seen[0], seen[2]]), CS)
     right = probe.scores(seen[1].values_NxVxF, 2).argmax(axis=1) == seen[1].labels_N
     assert metrics["fold2/top1"] == right.mean()
+
+
+def test_sounds_of_any_rates(config, tmp_path, folder):
+    """Built once, probed by networks of other rates: the sound is resampled, and nobody asks for a frame rate."""
+    for listed in ("classes.txt", "splits-videos.json"):
+        (tmp_path / listed).write_text((folder / listed).read_text())
+    clips = [
+        dataclasses.replace(
+            fake_clips.make_clip(number, label=number % 2, **CLIPS | dict(sample_rate=3000)),
+            frames=(),
+            frame_rate=29.97,
+        )
+        for number in range(NUM_VIDEOS)
+    ]
+    fake_clips.write_clips(tmp_path, "videos", clips)
+    config.data.dir = str(tmp_path)
+    config.evals.probe.folds = ("fold1", "fold2", "fold3")
+    config.action.mode, config.evals.probe.layers = "audio_only", ("audio/map",)
+    metrics = dict(make_probe(config).run(make_state(config)))
+    assert metrics["videos"] == NUM_VIDEOS
+    loader = make_probe(config)._loaders["fold1"]
+    first = next(loader.eval_batches(seed=0, batch_size=1, repeats=4))["audio"][0]
+    np.testing.assert_array_equal(first, resampling.resample(clips[0].audio, 3000, 1000)[: len(first)])
 
 
 def test_a_test_split_that_shares_videos_with_training_is_refused(config):

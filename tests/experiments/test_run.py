@@ -16,6 +16,7 @@ from cmav.experiments import run as command
 from cmav.experiments.catalogue import EXPERIMENTS
 from cmav.experiments.experiment import Experiment, Run, Stage
 from cmav.experiments.run import Jobs
+from cmav.experiments.table import Cell
 
 FAKE = Experiment(
     question="Does adding help?",
@@ -58,11 +59,13 @@ def test_every_run_is_made_once_and_the_table_is_of_all(tmp_path):
     assert (tmp_path / "table.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_single_run_has_no_interval(tmp_path):
+def test_a_single_run_has_the_interval_over_its_clips(tmp_path):
     runs = list_runs(FAKE, tmp_path, seeds=1)
     Jobs(2).make(runs)
     text = command.write_tables(FAKE, "fake", runs, epath.Path(tmp_path))
-    assert "| + one | 1.000 | 0.000 |" in text and "nan" not in text
+    assert "| + one | 1.000 (0.000–1.000) | 0.000 (0.000–1.000) |" in text and "nan" not in text
+    assert "One run of each arm" in text
+    assert str(Cell((0.5,))) == "0.500" and str(Cell((0.5, 0.5), (0.0, 1.0))) == "0.500 ± 0.000"
 
 
 def test_a_run_that_fails_costs_no_other_and_is_made_again(tmp_path):

@@ -1,10 +1,13 @@
 """Layers pooled to vectors, and named."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cmav.config import ENCODERS
 from cmav.errors import UserError
+from cmav.models.encoders.log_mel import LOG_OFFSET, log_mel
 from cmav.tasks import features, make_task
 from tests import tiny_config
 
@@ -35,3 +38,27 @@ def test_layers_are_those_of_the_mode():
         features.find_layers(("audio/map", "video/map"), task, "--layer")
     with pytest.raises(UserError, match="none of its layers"):
         features.find_layers((), task, "--layer")
+
+
+def test_statistics_of_the_spectrogram_are_of_no_network():
+    config = tiny_config.get_action_config()
+    config.action.num_classes, config.action.mode, config.data.sample_rate = 3, "audio_only", 16_000
+    task = make_task(config, config.phases[0])
+    assert features.find_layers(("log_mel",), task, "--layer") == ("log_mel",)
+    assert not {"log_mel"} & set(features.find_layers(("audio/*",), task, "--layer"))
+    audio = np.random.default_rng(0).integers(-9000, 9000, (2, 16_000, 2), np.int16)
+    batch = task.batch_of(None, jnp.asarray(audio), jnp.ones(2, bool))
+    found = {}
+    for seed in (0, 1):
+        batch = {**batch, "label": jnp.zeros(2, int)}
+        found[seed] = features.compute(task, task.init(jax.random.key(seed)), batch, ("log_mel", "audio/map"))
+    np.testing.assert_array_equal(found[0][:, :160], found[1][:, :160])
+    assert (np.asarray(found[0][:, 160:]) != np.asarray(found[1][:, 160:])).any()
+    settings = ENCODERS["audio"]["log_mel_2d"]
+    mels = np.asarray(log_mel(audio.astype(np.float32).mean(axis=-1) / 32768, 16_000, settings)) - np.log(LOG_OFFSET)
+    np.testing.assert_allclose(found[0][:, :80], mels.mean(axis=1), rtol=1e-4)
+    np.testing.assert_allclose(found[0][:, 80:160], mels.std(axis=1), rtol=1e-3)
+
+    config.action.mode = "vision_only"
+    with pytest.raises(UserError, match="no layer 'log_mel'"):
+        features.find_layers(("log_mel",), make_task(config, config.phases[0]), "--layer")
