@@ -33,7 +33,7 @@ def sound_maps(lit, seconds=SECONDS):
     for instant, value in lit.items():
         maps[times == instant, 0, 1] = value
     place = np.array([0.25, 0.75])
-    return SoundMaps(times, maps, None, place, place, True, "")
+    return SoundMaps(times, maps, None, np.full(len(times), -20.0), place, place, True, "")
 
 
 @pytest.fixture
