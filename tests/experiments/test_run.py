@@ -16,6 +16,7 @@ from cmav.experiments import run as command
 from cmav.experiments.catalogue import EXPERIMENTS
 from cmav.experiments.experiment import Experiment, Run, Stage
 from cmav.experiments.run import Jobs
+from configs.sync_grid import MOUTH
 
 FAKE = Experiment(
     question="Does adding help?",
@@ -149,4 +150,7 @@ def test_its_commands_have_flags_that_their_configs_know(name, tmp_path, monkeyp
             for other in ("workdir", "split"):
                 flags.DEFINE_string(other, None, "", flag_values=values)
             assert values([module, *arguments]) == [module], shlex.join(arguments)
+            if name == "sync_grid":
+                covered, shown = {"mouth covered": ((MOUTH,), ()), "only the mouth": ((), (MOUTH,))}.get(arm, ((), ()))
+                assert (values.config.data.covered, values.config.data.shown) == (covered, shown)
             assert values.config.seed == 7 or "seed" not in experiment.stages[stage].command

@@ -89,6 +89,14 @@ def test_the_sheet_has_the_liveliest_instants(write):
     assert not any(map(has_box, pictures)) and title == "v.mkv: cam, step 3 of runs/one"
 
 
+def test_the_sheet_says_when_nothing_can_be_heard(write):
+    found = sound_maps({1.0: 9.0, 4.0: 9.0})
+    found.loudness[found.times > 3] = -55
+    _, _, samples, _ = write(found, None)
+    assert [sample.is_silent for sample in samples] == [sample.seconds > 3 for sample in samples]
+    assert any(sample.is_silent for sample in samples) and not all(sample.is_silent for sample in samples)
+
+
 @pytest.mark.parametrize("boxes", [None, BOX])
 def test_the_shortest_video_has_a_sheet(write, boxes):
     _, _, samples, _ = write(sound_maps({0.0: 1.0}, seconds=0.5), boxes)
