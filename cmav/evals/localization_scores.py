@@ -174,7 +174,7 @@ def format_table(scores: Mapping[str, Scores]) -> str:
         columns.append((title, [_percent(numbers[key]) for numbers in rows.values()]))
         if key in ("ciou50", "pixel_ap", "mass_in_boxes"):
             ends = [(_percent(row[f"{key}_low"]), _percent(row[f"{key}_high"])) for row in rows.values()]
-            columns.append(("95%", [f"{low}-{high}" for low, high in ends]))
+            columns.append(("95%", ["-" if low == "-" else f"{low}-{high}" for low, high in ends]))
     titles, cells = zip(*columns, strict=True)
     return tables.plain(["", *titles], zip(rows, *cells, strict=True))
 
