@@ -100,6 +100,11 @@ def get_default(task: str = "avs") -> ConfigDict:
     config.data.clip_seconds = 4.2
     config.data.crop_size = 224  # pixels; random in training, central in evaluation
     config.data.flip = False  # mirror half of the training clips (Owens & Efros do)
+    # Control experiments: boxes ((top, left, bottom, right), ...) as shares of the stored picture that are painted grey
+    # before it is cropped and mirrored, in training and wherever the network looks, at one's own videos too. Or all is
+    # but the boxes that are shown.
+    config.data.covered = ()
+    config.data.shown = ()
     config.data.shift_seconds = (2.0, 5.8)  # least and greatest |shift| of the shifted audio
     config.data.num_shifted = 1  # shifted audios of each clip, beside the one in sync: the paper's K is 2
     # Control experiment: all audios of a clip are shifted, so nothing can be learned. Accuracy must stay at 0.5.

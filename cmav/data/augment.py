@@ -14,6 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from cmav.data import video
+from cmav.data.cover import Cover
 from cmav.errors import UserError
 
 _LUMA = (0.299, 0.587, 0.114)  # of red, green and blue: Rec. 601
@@ -53,9 +54,15 @@ def check(augment: Mapping[str, Any]) -> None:
 
 
 def decode_clip(
-    jpegs: tf.Tensor, crop_size: int, seed: tf.Tensor, augment: Mapping[str, Any], *, flip: bool = False
+    jpegs: tf.Tensor,
+    crop_size: int,
+    seed: tf.Tensor,
+    augment: Mapping[str, Any],
+    *,
+    flip: bool = False,
+    cover: Cover | None = None,
 ) -> tf.Tensor:
-    """Decodes a clip's frames, augmented: cut, mirrored, coloured, blurred, in this order.
+    """Decodes a clip's frames, augmented: covered, cut, mirrored, coloured, blurred, in this order.
 
     Args:
       jpegs: string [num_frames], all of one size.
@@ -63,6 +70,7 @@ def decode_clip(
       seed: int32 [2], of all that is drawn.
       augment: `config.data.augment`, checked.
       flip: mirror half of the clips left to right, by chance.
+      cover: what of the whole pictures is covered; None: nothing.
 
     Returns:
       uint8 [num_frames, crop_size, crop_size, 3].
@@ -71,12 +79,14 @@ def decode_clip(
       tf.errors.InvalidArgumentError: for a JPEG that cannot be decoded, or, where `crop_area` is off, frames smaller
         than the crop; when run.
     """
+    cover = cover or Cover()
     if tuple(augment["crop_area"]) == (1.0, 1.0):
-        frames = video.decode_clip(jpegs, crop_size, seed, flip=flip)
+        frames = video.decode_clip(jpegs, crop_size, seed, flip=flip, cover=cover)
     else:
         crop_seed, flip_seed = tf.unstack(tf.random.split(seed, 2))
-        window = random_window(crop_seed, *video.frame_size(jpegs[0]), augment["crop_area"], augment["crop_aspect"])
-        frames = _decode_resized(jpegs, crop_size, window)
+        size = video.frame_size(jpegs[0])
+        window = random_window(crop_seed, *size, augment["crop_area"], augment["crop_aspect"])
+        frames = _decode_resized(jpegs, crop_size, window, size, cover)
         frames = video.random_flip(flip_seed, frames) if flip else frames
     colour_seed, blur_seed = tf.unstack(tf.random.split(tf.random.fold_in(seed, 1), 2))
     if any(augment[key] for key in ("brightness", "contrast", "saturation", "hue", "grey")):
@@ -142,11 +152,18 @@ def random_window(
     return tf.stack([*offsets, *sides])
 
 
-def _decode_resized(jpegs: tf.Tensor, crop_size: int, window: tf.Tensor) -> tf.Tensor:
-    """Decodes the window (y, x, height, width) of each JPEG, resized: float32 [num_frames, crop_size, crop_size, 3]."""
+def _decode_resized(
+    jpegs: tf.Tensor, crop_size: int, window: tf.Tensor, size: tuple[tf.Tensor, tf.Tensor], cover: Cover
+) -> tf.Tensor:
+    """Decodes the window (y, x, height, width) of each JPEG of this size, covered and resized.
+
+    Returns:
+      float32 [num_frames, crop_size, crop_size, 3].
+    """
 
     def decode(jpeg: tf.Tensor) -> tf.Tensor:
-        return tf.image.resize(tf.io.decode_and_crop_jpeg(jpeg, window, channels=3), [crop_size, crop_size])
+        frame = video.paint(tf.io.decode_and_crop_jpeg(jpeg, window, channels=3), window, size, cover)
+        return tf.image.resize(frame, [crop_size, crop_size])
 
     spec = tf.TensorSpec([crop_size, crop_size, 3], tf.float32)
     return tf.map_fn(decode, jpegs, parallel_iterations=1, fn_output_signature=spec)  # As `video.decode_frames`.

@@ -1,9 +1,16 @@
-"""From a clip's JPEGs to pixels: decoding, cropping, mirroring. The same crop and side for all frames of a clip."""
+"""From a clip's JPEGs to pixels: decoding, covering, cropping, mirroring. The same for all frames of a clip."""
 
 import tensorflow as tf
 
+from cmav.data.cover import Box, Cover
 
-def decode_clip(jpegs: tf.Tensor, crop_size: int, seed: tf.Tensor | None, *, flip: bool = False) -> tf.Tensor:
+GREY = 128  # of what is covered
+_ALL_SHOWN = Cover()
+
+
+def decode_clip(
+    jpegs: tf.Tensor, crop_size: int, seed: tf.Tensor | None, *, flip: bool = False, cover: Cover = _ALL_SHOWN
+) -> tf.Tensor:
     """Decodes a clip's frames, cropped.
 
     Args:
@@ -11,6 +18,7 @@ def decode_clip(jpegs: tf.Tensor, crop_size: int, seed: tf.Tensor | None, *, fli
       crop_size: side of the square to cut out, in pixels.
       seed: int32 [2]; the crop is at random. None: the crop is central, and nothing is mirrored.
       flip: mirror half of the clips left to right, by chance. Only with a seed.
+      cover: what of the whole pictures is covered.
 
     Returns:
       uint8 [num_frames, crop_size, crop_size, 3].
@@ -20,13 +28,15 @@ def decode_clip(jpegs: tf.Tensor, crop_size: int, seed: tf.Tensor | None, *, fli
     """
     height, width = frame_size(jpegs[0])
     if seed is None:
-        return decode_frames(jpegs, crop_size, *central_offsets(height, width, crop_size))
+        return decode_frames(jpegs, crop_size, *central_offsets(height, width, crop_size), cover)
     crop_seed, flip_seed = tf.unstack(tf.random.split(seed, 2))
-    frames = decode_frames(jpegs, crop_size, *random_offsets(crop_seed, height, width, crop_size))
+    frames = decode_frames(jpegs, crop_size, *random_offsets(crop_seed, height, width, crop_size), cover)
     return random_flip(flip_seed, frames) if flip else frames
 
 
-def decode_crop(jpegs: tf.Tensor, crop_size: int, number: tf.Tensor, count: int) -> tf.Tensor:
+def decode_crop(
+    jpegs: tf.Tensor, crop_size: int, number: tf.Tensor, count: int, cover: Cover = _ALL_SHOWN
+) -> tf.Tensor:
     """Decodes a clip's frames, cropped to the `number`-th of `count` squares, evenly spaced from left to right.
 
     A single one is central; of three, the outer ones touch the frame's sides. In height all are central.
@@ -37,19 +47,52 @@ def decode_crop(jpegs: tf.Tensor, crop_size: int, number: tf.Tensor, count: int)
     height, width = frame_size(jpegs[0])
     offset_y, central_x = central_offsets(height, width, crop_size)
     offset_x = central_x if count == 1 else number * (width - crop_size) // (count - 1)
-    return decode_frames(jpegs, crop_size, offset_y, offset_x)
+    return decode_frames(jpegs, crop_size, offset_y, offset_x, cover)
 
 
-def decode_frames(jpegs: tf.Tensor, crop_size: int, offset_y: tf.Tensor, offset_x: tf.Tensor) -> tf.Tensor:
+def decode_frames(
+    jpegs: tf.Tensor, crop_size: int, offset_y: tf.Tensor, offset_x: tf.Tensor, cover: Cover = _ALL_SHOWN
+) -> tf.Tensor:
     """Decodes the square of `crop_size` at the offsets of each JPEG: uint8 [num_frames, crop_size, crop_size, 3]."""
     window = tf.stack([offset_y, offset_x, crop_size, crop_size])
     # One at a time: the loader decodes a clip per core. Side by side measured no faster there.
-    return tf.map_fn(
+    frames = tf.map_fn(
         lambda jpeg: tf.io.decode_and_crop_jpeg(jpeg, window, channels=3),
         jpegs,
         parallel_iterations=1,
         fn_output_signature=tf.TensorSpec([crop_size, crop_size, 3], tf.uint8),
     )
+    return paint(frames, window, frame_size(jpegs[0]), cover)
+
+
+def paint(frames: tf.Tensor, window: tf.Tensor, size: tuple[tf.Tensor, tf.Tensor], cover: Cover) -> tf.Tensor:
+    """Paints grey what is covered. Where nothing is, the frames are returned as they are.
+
+    Args:
+      frames: [..., height, width, 3], a window of whole pictures.
+      window: offset y, offset x, height and width of it, in pixels.
+      size: height and width of the whole pictures.
+      cover: what of them is covered.
+    """
+    if not cover:
+        return frames
+    offset_y, offset_x, height, width = tf.unstack(window)
+    # Where the middles of the window's pixels lie, 0 to 1.
+    y, x = (
+        (tf.cast(offset + tf.range(length), tf.float64) + 0.5) / tf.cast(whole, tf.float64)
+        for offset, length, whole in ((offset_y, height, size[0]), (offset_x, width, size[1]))
+    )
+
+    def inside(boxes: tuple[Box, ...]) -> tf.Tensor:
+        found = tf.zeros([height, width], tf.bool)
+        for top, left, bottom, right in boxes:
+            found |= ((y >= top) & (y < bottom))[:, None] & ((x >= left) & (x < right))
+        return found
+
+    hidden = inside(cover.covered)
+    if cover.shown:
+        hidden |= ~inside(cover.shown)
+    return tf.where(hidden[..., None], tf.cast(GREY, frames.dtype), frames)
 
 
 def frame_size(jpeg: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

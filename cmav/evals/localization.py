@@ -12,7 +12,8 @@ Reported are the share of clips with a cIoU of at least 0.5, and the AUC of the 
 always half of the picture: among pixels as bright as the median, lots are drawn. (The field's code takes all that are
 not below the median, so that a constant map is the whole picture.) Hence nobody can pass the row "upper bound", and a
 disc in the middle comes close to many a network: these rows belong in every table. Beside them stands what does not
-depend on the half: the average precision of pixels, and which sources are found.
+depend on the half: the average precision of pixels, which sources are found, and how much of a map's mass lies in the
+boxes, which by chance is as much as they cover.
 """
 
 import json
@@ -59,7 +60,10 @@ def trivial_scores(truths: Sequence[Truth]) -> dict[str, Scores]:
     noise = Ranking.of(np.random.default_rng(0).random((SIZE, SIZE)))
     constant, everything = Ranking.of(np.zeros((SIZE, SIZE))), np.ones((SIZE, SIZE), bool)
     return {
-        "whole image": Scores([_judge(constant, truth, everything) for truth in truths]),
+        "whole image": Scores(
+            [_judge(constant, truth, everything) for truth in truths],
+            masses=tuple(mass_in_boxes(everything, truth) for truth in truths),
+        ),
         "centred disc": Scores([_judge(disc, truth) for truth in truths]),
         "random half": Scores([_judge(noise, truth) for truth in truths]),
         "upper bound": score((truth.mask() for truth in truths), truths),
@@ -71,6 +75,12 @@ def ciou(predicted_HxW: np.ndarray, truth_HxW: np.ndarray) -> float:
     hit = (predicted_HxW * truth_HxW).sum()
     missed_by = np.count_nonzero(predicted_HxW & (truth_HxW == 0))
     return float(hit / (truth_HxW.sum() + missed_by))
+
+
+def mass_in_boxes(heatmap: np.ndarray, truth: Truth) -> float | None:
+    """The share of what is above 0 in a map, [224, 224], that lies in a box; None where nothing is above 0."""
+    positive = np.maximum(heatmap, 0).astype(np.float64)
+    return float(positive[truth.mask() > 0].sum() / positive.sum()) if positive.any() else None
 
 
 def find_sources(heatmap: np.ndarray | Ranking, truth: Truth) -> np.ndarray:

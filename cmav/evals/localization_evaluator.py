@@ -1,7 +1,9 @@
 """Where a network says that the sound is, in held-out clips: against boxes, and as a picture of a few fixed clips.
 
 The middle of each record is looked at, whole pictures of it. What is above 0 in its maps is averaged over the clip,
-with a weight that falls from 1 in its middle, the instant of the boxes, to 0 at its ends. What is measured is in
+with a weight that falls from 1 in its middle, the instant of the boxes, to 0 at its ends. A clip that is silent
+throughout has maps of 0. Pauses of one that is not count in what is ranked, as in the field's protocol, but neither in
+the pictures nor in the share of the maps' mass that lies in the boxes (`heat.audible`). What is measured is in
 `cmav.evals.localization`, what the methods are in `cmav.localization.methods`.
 """
 
@@ -12,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from etils import epath
@@ -28,10 +31,10 @@ from cmav.evals.collect import collect, evenly_spaced
 from cmav.evals.false_alarms import false_alarms
 from cmav.evals.localization_pictures import Example, draw
 from cmav.evals.localization_scores import Scores, format_table
-from cmav.localization import boxes, methods
+from cmav.localization import boxes, heat, methods
 from cmav.localization.boxes import SIZE, Truth
 from cmav.localization.scenes import read_scenes
-from cmav.localization.task import HEADS, LocalizationTask, find_maps
+from cmav.localization.task import HEADS, LocalizationTask, find_loudness, find_maps
 from cmav.models import maps
 from cmav.models.precision import float32_einsum
 from cmav.tasks.base import Maps
@@ -39,8 +42,9 @@ from cmav.tasks.base import Maps
 # Of each method, for TensorBoard; the report has all.
 _SCALARS = (
     *("pixel_ap", "ciou50", "auc", "source_recall", "distractor_recall"),
-    *("sounding_above_silent", "false_alarm_rate"),
+    *("sounding_above_silent", "false_alarm_rate", "mass_in_boxes"),
 )
+_SOUNDING = "sounding/"  # before a method's name: the mean over the instants that sound
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,10 +66,10 @@ class Judgement:
 class LocalizationEvaluator:
     """Judges a network's maps of a split where `config.boxes` has boxes, and draws those of some of its clips.
 
-    `run` yields for each method `<method>_pixel_ap`, `_ciou50` and `_auc`, and, where they can be known,
-    `_source_recall`, `_distractor_recall`, `_sounding_above_silent` and `_false_alarm_rate`; then `maps`, a picture.
-    Clips and boxes belong together by the name of the video. The report also has the numbers of a network that never
-    learned, and of trivial baselines.
+    `run` yields for each method `<method>_pixel_ap`, `_ciou50`, `_auc` and `_mass_in_boxes`, and, where they can be
+    known, `_source_recall`, `_distractor_recall`, `_sounding_above_silent` and `_false_alarm_rate`; then `maps`, a
+    picture. Clips and boxes belong together by the name of the video. The report also has the numbers of a network
+    that never learned, and of trivial baselines.
     """
 
     needs, needs_head = Maps, True
@@ -105,7 +109,7 @@ class LocalizationEvaluator:
         if self._pictured:
             rows = np.searchsorted(records, [record for record, _ in self._pictured])
             examples = [
-                dataclasses.replace(example, maps={name: found[name][row] for name in self._config.methods})
+                dataclasses.replace(example, maps={name: found[_SOUNDING + name][row] for name in self._config.methods})
                 for row, (_, example) in zip(rows, self._pictured, strict=True)
             ]
             self._picture = draw(examples, self._task.centres)
@@ -191,7 +195,11 @@ class LocalizationEvaluator:
             enlarged = (self._enlarge(found[method][row]) for row in seen)
             peaks = found[method].max(axis=(1, 2))
             alarms = false_alarms(peaks[seen], peaks[unseen]) if len(unseen) else None
-            scores[method] = dataclasses.replace(localization.score(enlarged, truths), false_alarms=alarms)
+            sounding = [self._enlarge(found[_SOUNDING + method][row]) for row in seen]
+            masses = [localization.mass_in_boxes(one, truth) for one, truth in zip(sounding, truths, strict=True)]
+            scores[method] = dataclasses.replace(
+                localization.score(enlarged, truths), false_alarms=alarms, masses=tuple(masses)
+            )
         heads = []
         known = self._task.of_network.map_methods()
         for method in [one for one in self._config.methods if known[one].by_heads]:
@@ -230,10 +238,14 @@ def _read_truths(boxes_path: str, scenes_folder: str) -> tuple[dict[str, Truth],
 def _answer(
     variables: Mapping[str, Any], batch: Mapping[str, jax.Array], *, task: LocalizationTask, methods: Sequence[str]
 ) -> dict[str, jax.Array]:
-    """What is above 0 in the maps, averaged around the middle: [B, H', W'] by method, and of heads [B, A, H', W']."""
+    """What is above 0 in the maps, averaged around the middle: [B, H', W'] by method, and of heads [B, A, H', W'].
+
+    Under `sounding/<method>` the mean over what sounds of that: instants count as far as they are audible.
+    """
     weights_T = np.maximum(1 - abs(2 * task.token_times / task.clip.seconds - 1), 0)
-    found = find_maps(variables, batch, task=task, methods=methods)
-    found = {
-        name: float32_einsum("t,bt...->b...", weights_T / weights_T.sum(), jax.nn.relu(x)) for name, x in found.items()
-    }
+    audible_BxT = weights_T * heat.audible(find_loudness(batch, task=task))
+    shares_BxT = audible_BxT / jnp.maximum(audible_BxT.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    maps_of = {name: jax.nn.relu(x) for name, x in find_maps(variables, batch, task=task, methods=methods).items()}
+    found = {name: float32_einsum("t,bt...->b...", weights_T / weights_T.sum(), x) for name, x in maps_of.items()}
+    found |= {_SOUNDING + name: float32_einsum("bt,bt...->b...", shares_BxT, maps_of[name]) for name in methods}
     return {**found, "file": batch["file"], "mask": batch["mask"]}

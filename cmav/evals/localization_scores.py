@@ -47,10 +47,13 @@ class Scores:
     Attributes:
       rows: of the clips in which something that is seen sounds.
       false_alarms: in the clips in which nothing does; None where there are none, or nobody looked.
+      masses: of each clip the share of its map's mass that lies in the boxes; None where the map is dark. Empty where
+        nobody looked.
     """
 
     rows: list[Row]
     false_alarms: FalseAlarms | None = None
+    masses: tuple[float | None, ...] = ()
 
     @property
     def cious_N(self) -> np.ndarray:
@@ -94,6 +97,15 @@ class Scores:
         return _share(row.sounding_above_silent for row in self.rows)
 
     @property
+    def mass_in_boxes(self) -> float | None:
+        """The mean share of a map's mass that lies in the boxes, of the clips whose map is not dark."""
+        return float(self._lit.mean()) if len(self._lit) else None
+
+    @property
+    def _lit(self) -> np.ndarray:
+        return np.array([mass for mass in self.masses if mass is not None])
+
+    @property
     def undecided(self) -> int:
         """How many maps leave more than a twentieth of the picture to the lot, as a constant one does."""
         return sum(row.share_by_lot > _MUCH_BY_LOT for row in self.rows)
@@ -101,7 +113,7 @@ class Scores:
     def numbers(self) -> dict[str, float | int | None]:
         """All of the above by name, and the ends `<name>_low` and `<name>_high` of 95% intervals over clips.
 
-        Wilson's for `ciou50`; by the bootstrap for the means `auc`, `mean_ciou` and `pixel_ap`.
+        Wilson's for `ciou50`; by the bootstrap for the means `auc`, `mean_ciou`, `pixel_ap` and `mass_in_boxes`.
         """
         intervals = {
             "ciou50": wilson_interval(self.ciou50, len(self.rows)),
@@ -117,6 +129,9 @@ class Scores:
             *("sounding_above_silent", "undecided"),
         ):
             numbers[name] = getattr(self, name)
+        low, high = bootstrap_interval(self._lit) if len(self._lit) else (None, None)
+        numbers |= {"mass_in_boxes": self.mass_in_boxes, "mass_in_boxes_low": low, "mass_in_boxes_high": high}
+        numbers["dark"] = len(self.masses) - len(self._lit)
         alarms = self.false_alarms
         for name, end in (("false_alarm_rate", "rate"), ("false_alarm_low", "low"), ("false_alarm_high", "high")):
             numbers[name] = getattr(alarms, end) if alarms else None
@@ -142,13 +157,14 @@ _COLUMNS = {
     "silent lit": "distractor_recall",
     "above silent": "sounding_above_silent",
     "false alarms": "false_alarm_rate",
+    "mass in boxes": "mass_in_boxes",
 }
 
 
 def format_table(scores: Mapping[str, Scores]) -> str:
     """Returns a table for people, in percent, a line for each name; without the columns of which nothing is known.
 
-    Behind cIoU@.5 and pixel AP stand their 95% intervals.
+    Behind cIoU@.5, pixel AP and the mass in boxes stand their 95% intervals.
     """
     rows = {name: result.numbers() for name, result in scores.items()}
     columns: list[tuple[str, list[str]]] = []
@@ -156,9 +172,9 @@ def format_table(scores: Mapping[str, Scores]) -> str:
         if all(numbers[key] is None for numbers in rows.values()):
             continue
         columns.append((title, [_percent(numbers[key]) for numbers in rows.values()]))
-        if key in ("ciou50", "pixel_ap"):
+        if key in ("ciou50", "pixel_ap", "mass_in_boxes"):
             ends = [(_percent(row[f"{key}_low"]), _percent(row[f"{key}_high"])) for row in rows.values()]
-            columns.append(("95%", [f"{low}-{high}" for low, high in ends]))
+            columns.append(("95%", ["-" if low == "-" else f"{low}-{high}" for low, high in ends]))
     titles, cells = zip(*columns, strict=True)
     return tables.plain(["", *titles], zip(rows, *cells, strict=True))
 

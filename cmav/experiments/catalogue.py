@@ -1,6 +1,7 @@
 """The experiments by name."""
 
 from cmav.experiments.experiment import Experiment, Stage
+from configs import sync_grid
 
 # Of the demo two thirds of the steps, of half as long clips.
 _SHORTER = (
@@ -91,6 +92,7 @@ _CMAC_GRID = Experiment(
     reference="contrast",
 )
 
+_MOUTH = ",".join(map(str, sync_grid.MOUTH)).join("()")  # without spaces, which would end the argument
 _SYNC_GRID = Experiment(
     question="Are sound and picture of a talking face aligned? AVS on one speaker; of both shifted nobody can know.",
     setup="configs/sync_grid.py says how to build it",
@@ -104,8 +106,15 @@ _SYNC_GRID = Experiment(
         "as the preset": "",
         "no alignment loss": "--config.loss.alignment_weight=0.",
         "both shifted": "--config.data.shift_both=True",
+        "mouth covered": f"--config.data.covered=({_MOUTH},)",
+        "only the mouth": f"--config.data.shown=({_MOUTH},)",
     },
-    columns={"accuracy": "pretraining/accuracy"},
+    columns={
+        "accuracy": "pretraining/avs_accuracy",
+        "within 1 frame": "pretraining/within_1_frame",
+        "within 2 frames": "pretraining/within_2_frames",
+        "median error ms": "pretraining/median_error_ms",
+    },
     reference="as the preset",
 )
 

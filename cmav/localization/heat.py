@@ -5,16 +5,24 @@ W windows, T times of a window's map, A heads, H and W rows and columns of a pic
 """
 
 from collections.abc import Sequence
+from typing import TypeVar
 
+import jax
 import matplotlib
 import numpy as np
 
 from cmav.localization.boxes import pixels
+from cmav.models.loudness import SILENT_DBFS
+
+ArrayT = TypeVar("ArrayT", np.ndarray, jax.Array)
 
 # As Owens & Efros show theirs: from half of the 97th percentile on, a map is seen through; it never hides the picture.
 FULL_PERCENTILE = 97
 LEAST_SEEN = 0.5  # of what counts as full
 MAX_OPACITY = 0.5  # theirs is 0.35
+# Below the loudest moment of a video, in dB: what is this quiet has no source, and what is louder is not weakened. Of
+# GRID's pauses the median is 41 dB below it, and 99% of its speech is above -13 dB; no pause of it is digital silence.
+DARK_BELOW, FULL_ABOVE = -35.0, -25.0
 _END_WEIGHT = 1e-6  # of a window's first and last instants, which at a video's ends no other window has
 
 
@@ -56,6 +64,19 @@ def blend(
         total[inside] += weight.reshape(-1, *[1] * (found.ndim - 1)) * found
         weights_N[inside] += weight
     return (total / weights_N.reshape(-1, *[1] * (total.ndim - 1))).astype(np.float32)
+
+
+def audible(loudness: ArrayT) -> ArrayT:
+    """How much of a source there can be at each instant, 0 to 1, by how loud it is: what is silent has none.
+
+    0 to 1 from 35 to 25 dB below the loudest instant. All 0 where this one is silent (`cmav.models.loudness`).
+
+    Args:
+      loudness: [..., instants] of a video, or of each of some, in dB of full scale.
+    """
+    loudest = loudness.max(axis=-1, keepdims=True)
+    share = ((loudness - loudest - DARK_BELOW) / (FULL_ABOVE - DARK_BELOW)).clip(0, 1)
+    return share * (loudest >= SILENT_DBFS)
 
 
 def full(maps: np.ndarray) -> float:

@@ -11,11 +11,12 @@ import tensorflow as tf
 
 from cmav.data import checks, sampling, video
 from cmav.data.clip_shape import ClipShape
-from cmav.models import encoders, maps
+from cmav.models import encoders, loudness, maps
 from cmav.models.encoders import VideoEncoder
 from cmav.tasks.base import Maps
 
 HEADS = "heads"  # of the method "attention", beside the combination that stands under the method's name
+HEARD_SECONDS = 0.25  # around an instant of a map: what is as loud as the loudest 50 ms of it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +83,8 @@ class LocalizationTask:
         start = sampling.evenly_spaced_start(tf.constant(0), 1, num_frames, self.clip)
         frames = sampling.looped_frames(record["frames"], start, self.clip)
         audio = sampling.looped_audio(record["audio"], start, num_frames, self.clip)
-        return {"video": video.decode_clip(frames, self.size, None), "audio": audio}  # the central crop, or all
+        # The central crop, or all.
+        return {"video": video.decode_clip(frames, self.size, None, cover=self.of_network.cover), "audio": audio}
 
 
 def find_maps(
@@ -90,10 +92,10 @@ def find_maps(
 ) -> dict[str, jax.Array]:
     """The maps of a batch by each method, [B, T', H', W'], and of attention `heads` [B, T', A, H', W'].
 
-    All 0 where the audio is nothing but zeros.
+    All 0 where the audio is silent from its start to its end (`cmav.models.loudness`).
     """
     of_network = task.of_network
-    heard_B = (batch["audio"] != 0).any(axis=(1, 2))
+    heard_B = loudness.levels(batch["audio"], task.clip.sample_rate).max(axis=1) >= loudness.SILENT_DBFS
     outputs, _ = of_network.apply(variables, of_network.batch_of(batch["video"], batch["audio"], heard_B), train=False)
     found = {}
     for name in methods:
@@ -104,3 +106,12 @@ def find_maps(
             maps_BxK = maps.combine_heads(maps_BxK)
         found[name] = maps_BxK[:, 0]
     return {name: jnp.where(heard_B.reshape(-1, *[1] * (x.ndim - 1)), x, 0) for name, x in found.items()}
+
+
+def find_loudness(batch: Mapping[str, jax.Array], *, task: LocalizationTask) -> jax.Array:
+    """How loud it is around each instant of the maps, float32 [B, T']: the loudest 50 ms, in dB of full scale."""
+    levels_BxP = loudness.levels(batch["audio"], task.clip.sample_rate)
+    times_P = loudness.times(task.clip.num_samples, task.clip.sample_rate)
+    distance_TxP = abs(task.token_times[:, None] - times_P)
+    near_TxP = distance_TxP <= np.maximum(HEARD_SECONDS / 2, distance_TxP.min(axis=1, keepdims=True))
+    return jnp.where(near_TxP, levels_BxP[:, None], loudness.LEAST_DBFS).max(axis=2)

@@ -4,12 +4,12 @@ import dataclasses
 
 import numpy as np
 
+from cmav.models import loudness
 from cmav.offsets.calibration import Calibration, Posterior
 from cmav.offsets.evidence import Evidence, Scores
 
 MIN_CONFIDENCE = 0.5
-# Below these there is nothing to hear, or to see: a room's noise, and what a codec makes of a still picture, lie below.
-SILENT_DBFS = -60.0
+# Below it there is nothing to see: what a codec makes of a still picture lies below.
 STILL_GREY_LEVELS = 0.5
 NOT_CALIBRATED = "not calibrated"
 
@@ -98,7 +98,7 @@ def nothing_to_tell(scores: Scores, has_audio: bool) -> str:
         return "it has no sound"
     if not np.isfinite(scores.logits).any():
         return f"it is shorter than the {scores.seconds:g} s that the network looks at"
-    if scores.loudness.max() < SILENT_DBFS:
+    if scores.loudness.max() < loudness.SILENT_DBFS:
         return "it is silent"
     if scores.motion.max() < STILL_GREY_LEVELS:
         return "nothing moves"

@@ -23,13 +23,12 @@ import tensorflow as tf
 from cmav.data import video as video_frames
 from cmav.data.clip_shape import ClipShape
 from cmav.errors import UserError
+from cmav.models import loudness
 from cmav.tasks.base import Offsets
 
 SOUNDS_AT_A_TIME = 8
 HOPS_PER_CLIP = 8
-LOUDNESS_SECONDS = 0.05
 MOTION_PIXELS = 8
-SILENCE_DBFS = -120.0  # what loudness is at least
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +149,7 @@ class Stretch:
         """
         jpegs, audio = jpegs[: self.num_frames], audio[: self.num_samples]
         num_frames = tf.shape(jpegs)[0]
-        frames = video_frames.decode_clip(jpegs, self.task.data_config.crop_size, None)
+        frames = video_frames.decode_clip(jpegs, self.task.data_config.crop_size, None, cover=self.task.cover)
         frames = tf.gather(frames, tf.minimum(tf.range(self.num_frames), num_frames - 1))
         audio = tf.pad(audio, [[0, self.num_samples - tf.shape(audio)[0]], [0, 0]])
         return {
@@ -168,7 +167,7 @@ class Stretch:
           `logits`, float32 [B, W, S]: for "in sync"; NaN where the window, or its sound, is not wholly in the video.
           `motion`, float32 [B, W]: how much a window's pictures change from one to the next, in grey levels: the mean
           over time of that square of 8 x 8 pixels which changes most. `loudness`, float32 [B, W]: of the loudest 50 ms
-          of a window's own sound, in dB of full scale.
+          of a window's own sound, in dB of full scale (`cmav.models.loudness`).
         """
         clip, per_frame = self.task.clip, self.steps_per_frame
         video, audio, num_frames_B = batch["video"], batch["audio"], batch["num_frames"]
@@ -207,15 +206,16 @@ class Stretch:
             numbers_S = jnp.clip(start * per_frame + shifts_S, 0, num_sounds - 1)
             logits_BxS = self.task.pair_logits(variables, pictures, tokens_BxGxMxD[:, numbers_S])
             own = sound(first_samples[start * per_frame][None])[0]
-            new = (logits_BxS.astype(jnp.float32), _motion(frames), _loudness(own, clip.sample_rate))
+            loudest = loudness.levels(own, clip.sample_rate).max(axis=1)
+            new = (logits_BxS.astype(jnp.float32), _motion(frames), loudest)
             return tuple(x.at[:, window].set(one) for x, one in zip(found, new, strict=True))
 
         empty = (
             jnp.full((size, len(starts_W), len(shifts_S)), jnp.nan),
             jnp.zeros((size, len(starts_W))),
-            jnp.full((size, len(starts_W)), SILENCE_DBFS),
+            jnp.full((size, len(starts_W)), loudness.LEAST_DBFS),
         )
-        logits, motion, loudness = jax.lax.fori_loop(0, room // self.hop + 1, look, empty)
+        logits, motion, loudest = jax.lax.fori_loop(0, room // self.hop + 1, look, empty)
 
         last_B = num_frames_B - self.span  # the last start that fits
         numbers_WxS = starts_W[:, None] * per_frame + shifts_S
@@ -224,7 +224,7 @@ class Stretch:
         return {
             "logits": jnp.where(heard & fits_BxW[:, :, None], logits, jnp.nan),
             "motion": jnp.where(fits_BxW, motion, 0),
-            "loudness": jnp.where(fits_BxW, loudness, SILENCE_DBFS),
+            "loudness": jnp.where(fits_BxW, loudest, loudness.LEAST_DBFS),
         }
 
 
@@ -234,11 +234,3 @@ def _motion(frames_BxFxHxWx3: jax.Array) -> jax.Array:
     x = frames_BxFxHxWx3[:, :, : rows * side, : columns * side].astype(jnp.float32)
     x = x.reshape(*x.shape[:2], rows, side, columns, side, 3).mean(axis=(3, 5, 6))
     return jnp.abs(x[:, 1:] - x[:, :-1]).max(axis=(2, 3)).mean(axis=1)
-
-
-def _loudness(audio_BxSx2: jax.Array, sample_rate: int) -> jax.Array:
-    size = min(round(LOUDNESS_SECONDS * sample_rate), audio_BxSx2.shape[1])
-    count = audio_BxSx2.shape[1] // size
-    x = audio_BxSx2[:, : count * size].astype(jnp.float32).reshape(-1, count, 2 * size) / 2**15
-    power = (x**2).mean(axis=-1).max(axis=-1)
-    return jnp.maximum(10 * jnp.log10(jnp.maximum(power, 1e-12)), SILENCE_DBFS)

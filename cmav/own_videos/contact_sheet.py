@@ -21,10 +21,12 @@ class Sample:
     Attributes:
       seconds: from the video's first frame.
       rows: pictures, uint8 [H, W, 3], by what they show; the same names, in the same order, at every instant.
+      is_silent: whether nothing can be heard then.
     """
 
     seconds: float
     rows: dict[str, np.ndarray]
+    is_silent: bool
 
 
 def shrunk(picture_HxWx3: np.ndarray) -> np.ndarray:
@@ -47,7 +49,7 @@ def save_sheet(path: str, samples: list[Sample], title: str, *, num_heads: int =
             axes.set(xticks=[], yticks=[])
         axes_row[0].set_ylabel(name)
     for axes, sample in zip(grid[0], samples, strict=True):
-        axes.set_title(f"{sample.seconds:.1f} s", fontsize=9)
+        axes.set_title(f"{sample.seconds:.1f} s" + ", silent" * sample.is_silent, fontsize=9)
     figure.suptitle(title, fontsize=10)
     if num_heads:
         colours = heat.head_colours(num_heads)

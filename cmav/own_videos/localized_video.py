@@ -64,6 +64,8 @@ def write(
     notes = [found.note or damage or ""]
     if not found.has_audio:
         notes.insert(0, "it has no sound: nothing is lit")
+    elif not heat.audible(found.loudness).any():
+        notes.insert(0, "it is silent: nothing is lit")
     elif not drawing.full:
         notes.insert(0, "nothing in it speaks for a sound: nothing is lit")
     note = "; ".join(filter(None, notes))
@@ -127,7 +129,7 @@ class _Drawing:
         if self.num_heads:
             map_HxW = self._found.enlarged(self._found.at(seconds)[0], small.shape[:2])
             rows["heads combined"] = heat.paint(small, map_HxW, self.full)
-        return Sample(seconds, rows)
+        return Sample(seconds, rows, self._found.is_silent(seconds))
 
 
 @contextlib.contextmanager

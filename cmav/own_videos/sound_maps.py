@@ -5,7 +5,7 @@ import functools
 import io
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -13,7 +13,7 @@ import numpy as np
 
 from cmav import distributed
 from cmav.localization import heat
-from cmav.localization.task import HEADS, LocalizationTask, find_maps
+from cmav.localization.task import HEADS, LocalizationTask, find_loudness, find_maps
 from cmav.media import decoding
 from cmav.media.manifest import Video
 from cmav.media.streams import RejectedError
@@ -22,6 +22,8 @@ from cmav.models import maps
 from cmav.own_videos.watch import Example, Window, in_batches, window_of, windows_ahead
 from cmav.training.frozen import FrozenNetwork
 
+_LOUDNESS = "loudness"
+
 
 @dataclasses.dataclass(frozen=True)
 class SoundMaps:
@@ -29,8 +31,10 @@ class SoundMaps:
 
     Attributes:
       times: float64 [N], seconds from the first frame.
-      maps: float32 [N, H', W']; what is above 0 speaks for the sound. All 0 where none can be heard.
+      maps: float32 [N, H', W']; what is above 0 speaks for the sound. Of instants that are quiet beside the video's
+        loudest it is less, and all 0 where none can be heard (`heat.audible`).
       heads: float32 [N, A, H', W'], of which `maps` is the combination; None where the method has none.
+      loudness: float32 [N], of the loudest 50 ms around the instant, in dB of full scale (`cmav.models.loudness`).
       rows: float64 [H'], centres of the map's rows from 0, the picture's top, to 1.
       columns: float64 [W'], of its columns.
       has_audio: whether the video has sound.
@@ -40,6 +44,7 @@ class SoundMaps:
     times: np.ndarray
     maps: np.ndarray
     heads: np.ndarray | None
+    loudness: np.ndarray
     rows: np.ndarray
     columns: np.ndarray
     has_audio: bool
@@ -52,6 +57,10 @@ class SoundMaps:
             return heat.between(some, self.times, np.array([seconds]))[0].astype(np.float32)
 
         return here(self.maps), None if self.heads is None else here(self.heads)
+
+    def is_silent(self, seconds: float) -> bool:
+        """Whether nothing can be heard at an instant."""
+        return not heat.between(heat.audible(self.loudness), self.times, np.array([seconds]))[0]
 
     def enlarged(self, some: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """[..., H', W'] as large as a picture of this height and width, whose places the map's are."""
@@ -93,7 +102,7 @@ class Localizer:
         task = LocalizationTask.of(network.task, size=size, stride=stride)
         self._network, self._method, self._clip, self._size = network, method, task.clip, size
         self._make_example = example_maker(task.make_example)
-        self._find_maps = jax.jit(functools.partial(find_maps, task=task, methods=(method,)))
+        self._answer = jax.jit(functools.partial(_answer, task=task, method=method))
         self._batch_size = math.ceil(batch_size / network.mesh.size) * network.mesh.size
         self.stride = task.stride
         self._token_times, (self._rows, self._columns) = task.token_times, task.centres
@@ -135,8 +144,14 @@ class Localizer:
             found = [answer[name] for answer in answers if name in answer]
             return heat.blend(found, spans, self._token_times, times) if found else None
 
-        found, heads = joined(self._method), joined(HEADS)
-        return SoundMaps(times, found, heads, self._rows, self._columns, windows[0].has_audio, "".join(lost))
+        loudness = joined(_LOUDNESS)
+        audible = heat.audible(loudness)
+        found, heads = (
+            maps_NxS if maps_NxS is None else maps_NxS * audible.reshape(-1, *[1] * (maps_NxS.ndim - 1))
+            for maps_NxS in (joined(self._method), joined(HEADS))
+        )
+        places = self._rows, self._columns
+        return SoundMaps(times, found, heads, loudness, *places, windows[0].has_audio, "".join(lost))
 
     def _examples(self, path: str, lost: list[str]) -> Iterator[tuple[Window, Example]]:
         """Yields each window with its example. In `lost` is then what was lost, if any."""
@@ -149,4 +164,11 @@ class Localizer:
             lost.append(str(error))
 
     def _run(self, batch: Example) -> dict[str, jax.Array]:
-        return self._find_maps(self._network.variables, distributed.to_devices(batch, self._network.mesh))
+        return self._answer(self._network.variables, distributed.to_devices(batch, self._network.mesh))
+
+
+def _answer(
+    variables: Mapping[str, Any], batch: Mapping[str, jax.Array], *, task: LocalizationTask, method: str
+) -> dict[str, jax.Array]:
+    found = find_maps(variables, batch, task=task, methods=(method,))
+    return {**found, _LOUDNESS: find_loudness(batch, task=task)}

@@ -41,7 +41,7 @@ class Pictures:
     def only_example(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """TensorFlow: `video`, uint8 [T, H, W, 3], of a parsed record."""
         frames = sampling.looped_frames(record["frames"], tf.constant(0), self.clip)
-        return {"video": video.decode_clip(frames, self.task.data_config.crop_size, None)}
+        return {"video": video.decode_clip(frames, self.task.data_config.crop_size, None, cover=self.task.cover)}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -93,6 +93,13 @@ COLUMNS = (
         "of 95% of the other clips.",
         "false_alarm",
     ),
+    Column(
+        "mass_in_boxes",
+        "mass in boxes",
+        True,
+        "the share of all that the maps have, at the times that sound, which lies in the true boxes. By chance it is "
+        "the share of the picture that they cover: the row of the whole image.",
+    ),
 )
 
 

@@ -121,10 +121,12 @@ class Action(ClipTask):
         if "video" in self.streams:
             frames = sampling.looped_frames(record["frames"], start, self.clip)
             if train:
-                example["video"] = video.decode_clip(frames, data.crop_size, crop_seed, flip=data.flip)
+                example["video"] = video.decode_clip(
+                    frames, data.crop_size, crop_seed, flip=data.flip, cover=self.cover
+                )
             else:
                 example["video"] = video.decode_crop(
-                    frames, data.crop_size, view % action.eval_crops, action.eval_crops
+                    frames, data.crop_size, view % action.eval_crops, action.eval_crops, self.cover
                 )
         if "audio" in self.streams:
             example["audio"] = sampling.looped_audio(record["audio"], audio_start, num_frames, self.clip)

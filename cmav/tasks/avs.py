@@ -79,7 +79,9 @@ class Avs(ClipTask):
         frames = sampling.clip_frames(record["frames"], start, self.clip)
         audios = [sampling.clip_audio(record["audio"], first, self.clip) for first in tf.unstack(audio_starts)]
         return {
-            "video": video.decode_clip(frames, data.crop_size, crop_seed if train else None, flip=train and data.flip),
+            "video": video.decode_clip(
+                frames, data.crop_size, crop_seed if train else None, flip=train and data.flip, cover=self.cover
+            ),
             "audio": tf.stack(audios),
             "labels": tf.constant([1.0] + [0.0] * data.num_shifted),
             "label": record["label"],

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from cmav.data.clip_shape import ClipShape
+from cmav.data.cover import Cover
 from cmav.errors import UserError
 from cmav.models import encoders
 from cmav.models.maps import MapMethod
@@ -33,6 +34,7 @@ class Task(Protocol):
     data_config: FrozenConfigDict
     model_config: FrozenConfigDict
     clip: ClipShape  # frames and samples of an example
+    cover: Cover  # what of the pictures its network is not to see
     abilities: frozenset[type]  # the protocols below that it has: what it can be asked beside training it
     results: tuple[str, ...]  # keys of the outputs of which the loss is
     mode: str  # which streams its network has, as in `config.action.mode`
@@ -201,9 +203,15 @@ class ClipTask:
     mode = "full"  # which streams it is of
     streams = ("video", "audio")  # the same, by their names
 
+    @property
+    def cover(self) -> Cover:
+        """What of the pictures its network is not to see, wherever they come from."""
+        return Cover.of(self.data_config)
+
     @classmethod
     def from_config(cls, config: ConfigDict, phase: Mapping[str, Any], **more: Any) -> Self:
-        """Raises UserError where the phase has what means nothing to the task."""
+        """Raises UserError where the phase has what means nothing to the task, or a box of `config.data` is none."""
+        Cover.of(config.data)
         if "shift_seconds" in phase:
             raise UserError(f"shift_seconds={phase['shift_seconds']}: the task {config.task!r} shifts no sound.")
         clip = ClipShape.from_config(config.data, phase["frame_rate"])

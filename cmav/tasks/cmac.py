@@ -101,10 +101,12 @@ class Cmac(ClipTask):
         frames = sampling.looped_frames(record["frames"], start, self.clip)
         audio = sampling.looped_audio(record["audio"], audio_start, num_frames, self.clip)
         if train:
-            frames = augment.decode_clip(frames, data.crop_size, picture_seed, data.augment, flip=data.flip)
+            frames = augment.decode_clip(
+                frames, data.crop_size, picture_seed, data.augment, flip=data.flip, cover=self.cover
+            )
             audio = augment.random_gain(gain_seed, audio, data.augment.gain_db)
         else:
-            frames = video.decode_clip(frames, data.crop_size, None)
+            frames = video.decode_clip(frames, data.crop_size, None, cover=self.cover)
         rest = {key: record[key] for key in ("has_audio", "label", "clip_id")}
         return {"video": frames, "audio": audio, **rest}
 

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+from absl import logging
 from ml_collections import ConfigDict
 
 from cmav import distributed
@@ -109,5 +110,10 @@ def _load(config: ConfigDict, run: str, step: int, subtrees: Sequence[str]) -> F
     config.init.checkpoint, config.init.load = f"{run}/checkpoints/{step}", tuple(subtrees)
     mesh = distributed.make_mesh()
     task = make_task(config, config.phases[0])  # All of them have the rate of the checkpoint's phase.
+    if task.cover:
+        logging.warning(
+            "the network of %s was trained on pictures of which a part was covered (%s): it sees these covered as well",
+            *(run, task.cover),
+        )
     state = train.create_state(config, task, optax.identity(), mesh)
     return FrozenNetwork(task, {"params": state.params, **state.model_state}, mesh, run, step, tuple(subtrees))

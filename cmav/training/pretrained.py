@@ -29,7 +29,7 @@ NEWEST = "newest"
 CHECKPOINTS = "checkpoints"  # folder in a run's
 # What is taken over beside all of `model`, and what tasks say of their own sections.
 _INHERITED = {
-    "data": ("stored_frame_rate", "sample_rate", "crop_size"),
+    "data": ("stored_frame_rate", "sample_rate", "crop_size", "covered", "shown"),
     "loss": ("alignment_weight", "alignment_temperature"),  # which maps of the network mean something
 }
 _KEPT = {"data": ("clip_seconds",)}  # by the run itself, beside these

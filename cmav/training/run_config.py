@@ -113,8 +113,13 @@ def _to_4(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "data": data, "loss": loss}
 
 
+def _to_5(config: dict[str, Any]) -> dict[str, Any]:
+    """From version 5 on, parts of the pictures may be covered."""
+    return {**config, "data": {"covered": [], "shown": [], **config["data"]}}
+
+
 # The n-th makes of a config of version n one of version n + 1.
-UPGRADES: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (_to_1, _to_2, _to_3, _to_4)
+UPGRADES: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (_to_1, _to_2, _to_3, _to_4, _to_5)
 VERSION = len(UPGRADES)
 
 

@@ -8,6 +8,8 @@ import tensorflow as tf
 from PIL import Image
 
 from cmav.data import video
+from cmav.data.cover import Cover
+from cmav.errors import UserError
 
 SIZE, CROP = 40, 24
 
@@ -116,3 +118,47 @@ def test_three_crops_from_left_to_right():
         np.testing.assert_array_equal(crop, video.decode_frames(clip, CROP, up, left).numpy())
     central = video.decode_crop(clip, CROP, tf.constant(0), 1).numpy()
     np.testing.assert_array_equal(central, video.decode_clip(clip, CROP, None).numpy())
+
+
+BOXES = ((0.25, 0.5, 0.75, 0.8), (0.0, 0.0, 0.1, 0.1))  # rows 10 to 30, columns 20 to 32; rows and columns 0 to 4
+
+
+def hidden(cover):
+    """Which pixels of whole pictures are covered, bool [SIZE, SIZE]."""
+    found = np.zeros((SIZE, SIZE), bool)
+    found[10:30, 20:32] = found[:4, :4] = True
+    return found if cover.covered else ~found
+
+
+@pytest.mark.parametrize("cover", [Cover(covered=BOXES), Cover(shown=BOXES)], ids=["covered", "shown"])
+def test_boxes_are_painted_before_the_crop_and_the_mirror(cover):
+    """Whatever is cropped and mirrored: the colours of what is not covered are as they were, all else is grey."""
+    clip = jpegs()
+    plain = tf.function(lambda seed: video.decode_clip(clip, CROP, seed, flip=True))
+    covering = tf.function(lambda seed: video.decode_clip(clip, CROP, seed, flip=True, cover=cover))
+    grey = 0
+    for number in range(30):
+        seed = tf.constant([5, number])
+        before, after = plain(seed).numpy(), covering(seed).numpy()
+        # Red is 5 y and green 5 x of the whole picture.
+        y, x = (np.clip(np.rint(np.median(before[..., c], axis=a) / 5), 0, SIZE - 1) for c, a in ((0, 2), (1, 1)))
+        is_hidden = hidden(cover)[y[0].astype(int)][:, x[0].astype(int)]
+        np.testing.assert_array_equal(after, np.where(is_hidden[..., None], video.GREY, before))
+        grey += is_hidden.mean()
+    assert 2 < grey < 28
+
+
+def test_whole_pictures_and_three_crops_are_covered():
+    clip, cover = jpegs(), Cover(covered=BOXES)
+    whole = video.decode_clip(clip, SIZE, None, cover=cover).numpy()
+    np.testing.assert_array_equal((whole == video.GREY).all(axis=(0, 3)), hidden(cover))
+    left = video.decode_crop(clip, CROP, tf.constant(0), 3, cover).numpy()
+    np.testing.assert_array_equal((left == video.GREY).all(axis=(0, 3)), hidden(cover)[8:32, :CROP])
+
+
+@pytest.mark.parametrize("box", [(0.5, 0, 0.5, 1), (0, 0.2, 1, 1.1), (0, 0, 1), ("a", 0, 1, 1), 0.5])
+def test_what_is_no_box_is_refused_by_the_name_of_its_key(box):
+    for key in ("covered", "shown"):
+        with pytest.raises(UserError, match=rf"config\.data\.{key}=.* is no box"):
+            Cover.of({"covered": (), "shown": (), key: (box,)})
+    assert not Cover.of({"covered": (), "shown": ()}) and Cover.of({"covered": (BOXES[0],), "shown": ()})

@@ -105,6 +105,19 @@ def test_perfect_map_reaches_the_upper_bound_and_nothing_passes_it():
         assert (scores.cious_N <= bound.cious_N).all()
 
 
+def test_mass_in_boxes():
+    """Of what is above 0, all over the union of the boxes; of a map that is dark nothing can be said."""
+    truth = truth_of([0, 0, 0.5, 0.5], [0.25, 0.25, 0.5, 1])
+    heatmap = np.full((224, 224), -7.0)
+    heatmap[:112, :112] = 3
+    heatmap[:112, 112:] = 1
+    assert localization.mass_in_boxes(heatmap, truth) == pytest.approx(0.75)
+    assert localization.mass_in_boxes(np.minimum(heatmap, 0), truth) is None
+    scores = Scores([], masses=(0.5, None, 0.25))
+    assert scores.mass_in_boxes == 0.375
+    assert Scores([], masses=(None,)).mass_in_boxes is None
+
+
 def test_trivial_rows_of_one_box():
     """A box of 3/4 of the width and half of the height, in the middle."""
     truths = [truth_of([0.125, 0.25, 0.875, 0.75])]
@@ -242,7 +255,8 @@ def test_table_says_what_is_damaged(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "1 clip with 1 box.\n1 damaged box:\n  a: [0, 0, 0, 1]: no area" in out
     lines = {line[:12]: line.split()[2:] for line in out.splitlines()[-4:]}
-    assert lines["whole image "] == ["100.0", "20.7-100.0", "52.5", "50.0", "50.0", "50.0-50.0", "100.0"]
+    mean = ["50.0", "50.0-50.0"]
+    assert lines["whole image "] == ["100.0", "20.7-100.0", "52.5", "50.0", *mean, "100.0", *mean]
 
 
 def test_command_without_boxes():

@@ -17,6 +17,7 @@ from cmav.experiments.catalogue import EXPERIMENTS
 from cmav.experiments.experiment import Experiment, Run, Stage
 from cmav.experiments.run import Jobs
 from cmav.experiments.table import Cell
+from configs.sync_grid import MOUTH
 
 FAKE = Experiment(
     question="Does adding help?",
@@ -152,4 +153,7 @@ def test_its_commands_have_flags_that_their_configs_know(name, tmp_path, monkeyp
             for other in ("workdir", "split"):
                 flags.DEFINE_string(other, None, "", flag_values=values)
             assert values([module, *arguments]) == [module], shlex.join(arguments)
+            if name == "sync_grid":
+                covered, shown = {"mouth covered": ((MOUTH,), ()), "only the mouth": ((), (MOUTH,))}.get(arm, ((), ()))
+                assert (values.config.data.covered, values.config.data.shown) == (covered, shown)
             assert values.config.seed == 7 or "seed" not in experiment.stages[stage].command

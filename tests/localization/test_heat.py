@@ -113,3 +113,9 @@ def test_boxes_are_outlines():
     assert (picture == 99).all()
     nested = heat.draw_boxes(picture, np.array([[0.0, 0.0, 1.0, 1.0], [0.25, 0.5, 0.75, 0.9]]))[..., 0]
     assert (nested[0] == 255).all() and nested[10, 20] == 255 and nested[11, 20] == 0 and nested[12, 20] == 99
+
+
+def test_what_is_far_below_the_loudest_has_no_source():
+    loudness = np.array([[-18.0, -43.0, -48.0, -53.0, -64.0, -120.0], [-61.0, -61.0, -62.0, -70.0, -100.0, -61.0]])
+    np.testing.assert_allclose(heat.audible(loudness), [[1, 1, 0.5, 0, 0, 0], [0] * 6])
+    np.testing.assert_allclose(heat.audible(loudness[0]), [1, 1, 0.5, 0, 0, 0])

@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 
 from cmav.data import schema
-from cmav.localization.task import HEADS, LocalizationTask, find_maps
+from cmav.localization.task import HEADS, LocalizationTask, find_loudness, find_maps
+from cmav.models.loudness import LEAST_DBFS
 from cmav.tasks import make_task
 from tests import fake_clips, tiny_config
 from tests.models import fake_variables
@@ -114,3 +115,27 @@ def test_the_heads_are_those_that_make_the_attention(found):
     _, by_method = found
     combined = np.maximum(by_method[HEADS], 0).mean(axis=2)
     np.testing.assert_allclose(by_method["attention"], combined, atol=1e-6)
+
+
+def test_loudness_is_that_around_the_maps_instants():
+    """A burst from 0.7 to 0.9 s: heard an eighth of a second before and after."""
+    task = localization_task()
+    audio = np.zeros((1, NUM_SAMPLES, 2), np.int16)
+    audio[:, 700:900] = np.random.default_rng(0).integers(-9000, 9000, (1, 200, 2))
+    levels = np.asarray(find_loudness({"audio": audio}, task=task))[0]
+    times = task.token_times
+    assert levels.shape == times.shape
+    near, far = (times > 0.65) & (times < 0.95), (times < 0.5) | (times > 1.1)
+    assert near.any() and (levels[near] > -30).all() and (levels[far] == LEAST_DBFS).all()
+
+
+def test_a_clip_that_nobody_hears_has_no_maps():
+    """Noise of one step of int16, which no zero of it is."""
+    task = localization_task()
+    rng = np.random.default_rng(0)
+    audio = rng.integers(-8000, 8000, (2, NUM_SAMPLES, 2)).astype(np.int16)
+    audio[1] = np.sign(audio[1])
+    batch = {"video": rng.integers(0, 256, (2, 20, SIZE, SIZE, 3), np.uint8), "audio": audio}
+    variables = fake_variables.draw(jax.eval_shape(task.of_network.init, jax.random.key(0)))
+    for method, x in find_maps(variables, batch, task=task, methods=METHODS).items():
+        assert np.any(x[0]) and not np.any(x[1]), method

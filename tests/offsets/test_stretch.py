@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from cmav.data import schema
 from cmav.errors import UserError
-from cmav.offsets.stretch import SILENCE_DBFS, Stretch
+from cmav.models.loudness import LEAST_DBFS
+from cmav.offsets.stretch import Stretch
 from cmav.tasks import make_task
 from tests import fake_clips, tiny_config
 from tests.models import fake_variables
@@ -61,7 +62,7 @@ def test_what_lies_after_the_end_is_not_looked_at(tiny):
     found = jax.jit(stretch.scores)(variables, batch)
     # 31 frames: windows of 20 start at 0, 4 and 8; sounds at up to 11 frames.
     assert np.isfinite(found["logits"][0]).sum(axis=1).tolist() == [13, 8 + 13, 12 + 7, 0, 0]
-    assert (found["loudness"][0, 3:] == SILENCE_DBFS).all() and (found["loudness"][0, :3] > -40).all()
+    assert (found["loudness"][0, 3:] == LEAST_DBFS).all() and (found["loudness"][0, :3] > -40).all()
     batch["video"] = batch["video"].at[:, 31:].set(77)
     batch["audio"] = batch["audio"].at[:, 3100:].set(777)
     again = jax.jit(stretch.scores)(variables, batch)
@@ -92,11 +93,11 @@ def test_motion_and_loudness():
     moments = fake_sync.events(3.0)
     both = fake_sync.scores_of(stretch, fake_sync.batch_of(stretch, 60, moments, 0.0))
     neither = fake_sync.scores_of(stretch, fake_sync.batch_of(stretch, 60, moments, 0.0, silent=True, still=True))
-    # A sine of 9000 / 32768 is at 20 log10(9000 / 32768 / sqrt(2)) = -14.2 dB.
-    assert both.loudness.max() == pytest.approx(-14.2, abs=0.3)
+    # A sine of 9000 / 32768 is at 20 log10(9000 / 32768 / sqrt(2)) = -14.2 dB, one of 600 Hz 2.2 dB less to the ear.
+    assert both.loudness.max() == pytest.approx(-16.4, abs=0.3)
     # Each flash is two changes of 200 grey levels, of the 19 in a window.
     assert both.motion[0] == pytest.approx(2 * 200 / 19 * len(moments[moments < 0.9]), rel=0.1)
-    assert neither.motion.max() < 1e-5 and (neither.loudness == SILENCE_DBFS).all()
+    assert neither.motion.max() < 1e-5 and (neither.loudness == LEAST_DBFS).all()
 
 
 def test_stretches_follow_without_a_gap():

@@ -33,7 +33,7 @@ def sound_maps(lit, seconds=SECONDS):
     for instant, value in lit.items():
         maps[times == instant, 0, 1] = value
     place = np.array([0.25, 0.75])
-    return SoundMaps(times, maps, None, place, place, True, "")
+    return SoundMaps(times, maps, None, np.full(len(times), -20.0), place, place, True, "")
 
 
 @pytest.fixture
@@ -87,6 +87,14 @@ def test_the_sheet_has_the_liveliest_instants(write):
     seconds = [sample.seconds for sample in samples]
     assert len(seconds) == 6 and {1.0, 2.0, 5.0} <= set(seconds) and not {0.0, 6.0} & set(seconds)
     assert not any(map(has_box, pictures)) and title == "v.mkv: cam, step 3 of runs/one"
+
+
+def test_the_sheet_says_when_nothing_can_be_heard(write):
+    found = sound_maps({1.0: 9.0, 4.0: 9.0})
+    found.loudness[found.times > 3] = -55
+    _, _, samples, _ = write(found, None)
+    assert [sample.is_silent for sample in samples] == [sample.seconds > 3 for sample in samples]
+    assert any(sample.is_silent for sample in samples) and not all(sample.is_silent for sample in samples)
 
 
 @pytest.mark.parametrize("boxes", [None, BOX])

@@ -1,5 +1,6 @@
 """The maps of a whole video are those of the network's windows, joined in time."""
 
+import av
 import jax
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ import tensorflow as tf
 
 from cmav.data.clip_shape import ClipShape
 from cmav.errors import UserError
+from cmav.localization import heat
 from cmav.media import windows
 from cmav.media.manifest import Video
 from cmav.models import encoders
@@ -58,12 +60,15 @@ def test_maps_of_one_window_are_the_networks(network, tmp_path):
     rows, columns = encoder.places((SIZE, SIZE))
 
     def check(found, times, expected):
-        # A window's first and last maps are left out: see heat.blend.
+        # A window's first and last maps are left out: see heat.blend. There is silence between the beeps.
         course = np.apply_along_axis(lambda values: np.interp(times, tokens[1:-1], values[1:-1]), 0, expected)
         assert np.abs(course).max() > 1e-4
+        course *= audible.reshape(-1, *[1] * (course.ndim - 1))
         np.testing.assert_allclose(found, course, atol=1e-4 * np.abs(course).max())
 
     found = Localizer(network, "cam", size=SIZE, batch_size=1).find(path)
+    audible = heat.audible(found.loudness)
+    assert audible.min() < 0.1 and audible.max() == 1
     assert found.heads is None and found.has_audio and not found.note
     check(found.maps, found.times, expected["cam"])
     np.testing.assert_array_equal(found.rows, rows)
@@ -89,10 +94,57 @@ def test_finer_maps_say_the_same_where_the_coarse_ones_have_a_place(network, loc
         Localizer(network, "similarity", size=SIZE, batch_size=2, stride=3)
 
 
+def write_noisy(path, levels, seconds=6.0):
+    """Noise throughout, whose amplitude changes every second; no pause is digital silence."""
+    rng = np.random.default_rng(0)
+    amplitudes = np.repeat(levels, 8000)
+    samples = np.round(amplitudes * rng.uniform(-1, 1, len(amplitudes))).astype(np.int16)
+    write_video(path, steady_times(RATE, seconds), noisy(round(seconds * RATE)), rate=RATE)
+    with av.open(path) as silent, av.open(f"{path}.mkv", "w") as container:
+        pictures = container.add_stream_from_template(silent.streams.video[0])
+        sound = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+        for packet in silent.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = pictures
+                container.mux(packet)
+        frame = av.AudioFrame.from_ndarray(samples[None], "s16", "mono")
+        frame.sample_rate, frame.pts = 8000, 0
+        container.mux([*sound.encode(frame), *sound.encode(None)])
+    return f"{path}.mkv"
+
+
+@pytest.mark.parametrize("method", ["cam", "attention", "similarity", "alignment"])
+def test_pauses_with_a_rooms_noise_are_dark_and_what_sounds_is_as_it_was(network, tmp_path, monkeypatch, method):
+    """For 2 s as loud as 54 dB above the rest."""
+    path = write_noisy(str(tmp_path / "v.mkv"), [20, 20, 10_000, 10_000, 20, 20])
+    localizer = Localizer(network, method, size=SIZE, batch_size=2)
+    found = localizer.find(path)
+    lit = np.abs(found.maps).max(axis=(1, 2)) > 0
+    sounding, silent = abs(found.times - 3) < 1, abs(found.times - 3) > 1.35
+    assert lit[sounding].all() and not lit[silent].any()
+    assert [found.is_silent(seconds) for seconds in (0.0, 1.0, 3.0, 5.0, 6.0)] == [True, True, False, True, True]
+    assert found.loudness[sounding].min() - found.loudness[silent].max() > 50
+    with monkeypatch.context() as patch:
+        patch.setattr(heat, "audible", np.ones_like)
+        before = localizer.find(path)
+    np.testing.assert_array_equal(found.maps[sounding], before.maps[sounding])
+    assert np.abs(before.maps[silent]).max() > 0
+    if method == "attention":
+        assert not found.heads[silent].any()
+        np.testing.assert_array_equal(found.heads[sounding], before.heads[sounding])
+
+
+def test_a_video_that_is_all_but_silent_is_dark_throughout(localizer, tmp_path):
+    found = localizer.find(write_noisy(str(tmp_path / "v.mkv"), [10] * 6))
+    assert found.has_audio and not found.maps.any() and -120 < found.loudness.max() < -60
+
+
 def test_silence_within_a_video_is_not_lit(localizer, tmp_path):
-    """The sound ends after 2 s of 6: the windows that hear none say nothing."""
+    """The sound ends after 2 s of 6, and before it is there but for two beeps of 50 ms."""
     times = steady_times(RATE, 6.0)
     path = write_video(str(tmp_path / "v.mkv"), times, noisy(60), Sound(beeps=[0.5, 1.5], seconds=2.0), rate=RATE)
     found = localizer.find(path)
     lit = np.abs(found.maps).max(axis=(1, 2)) > 0
-    assert lit[found.times < 2].all() and not lit[found.times > 4].any()
+    for beep in (0.5, 1.5):
+        assert lit[abs(found.times - beep) < 0.11].any()
+    assert not lit[np.min([abs(found.times - beep) for beep in (0.5, 1.5)], axis=0) > 0.3].any()

@@ -5,6 +5,7 @@ import json
 import jax
 import numpy as np
 
+from cmav.data.cover import Cover
 from cmav.tasks import make_task
 from cmav.training import frozen
 from tests import tiny_config
@@ -34,3 +35,15 @@ def test_a_run_that_was_trained_from_scratch_has_its_own_weights(tmp_path):
     saved = fake_variables.draw(jax.eval_shape(task.init, jax.random.key(0)), 9)["params"]["backbone"]
     loaded = jax.device_get(frozen.load(run).variables["params"]["backbone"])
     jax.tree.map(np.testing.assert_array_equal, loaded, saved)
+
+
+def test_a_network_that_was_trained_on_covered_pictures_sees_such(tmp_path, caplog):
+    """Wherever they come from: it is said, and a run that starts from it or embeds with it does the same."""
+    config = tiny_config.get_config()
+    run = save_run(tmp_path / "plain", config)
+    assert not frozen.load(run).task.cover and "covered" not in caplog.text
+    config.data.covered = ((0.5, 0.0, 1.0, 1.0),)
+    run = save_run(tmp_path / "covered", config)
+    for load in (frozen.load, frozen.load_to_embed):
+        assert load(run).task.cover == Cover(covered=config.data.covered)
+    assert caplog.text.count("config.data.covered=((0.5, 0.0, 1.0, 1.0),)): it sees these covered as well") == 2

@@ -88,6 +88,17 @@ def test_a_run_whose_guided_attentions_had_one_temperature_has_it_for_both(tmp_p
     assert set(stored) == set(config.cmac)
 
 
+def test_a_run_from_before_parts_could_be_covered_saw_all(config, tmp_path):
+    run_config.write(config, tmp_path, step=0)
+    data = {key: x for key, x in content(tmp_path)["data"].items() if key not in ("covered", "shown")}
+    (tmp_path / "config.json").write_text(json.dumps({**content(tmp_path), "version": 4, "data": data}))
+    stored = run_config.read(tmp_path).data
+    assert stored.covered == stored.shown == ()
+    config.data.covered = ((0.5, 0.0, 1.0, 1.0),)
+    with pytest.raises(UserError, match=r"data\.covered: \[\] in the run, \[\[0\.5, 0\.0, 1\.0, 1\.0\]\] now"):
+        run_config.check_can_go_on(config, tmp_path, step=1)
+
+
 def test_a_newer_version_is_refused(config, tmp_path):
     run_config.write(config, tmp_path, step=0)
     (tmp_path / "config.json").write_text(json.dumps({**content(tmp_path), "version": run_config.VERSION + 1}))

@@ -42,11 +42,16 @@ def clip_of(clip_id):
 
 
 def bright(variables, batch, *, task, methods):
-    """In the place of `_answer`: where the picture is bright. Its heads say so and the contrary, mirrored."""
+    """In the place of `_answer`: where the picture is bright. Its heads say so and the contrary, mirrored.
+
+    When it sounds, all is upside down.
+    """
     grey = batch["video"].astype(jnp.float32).mean(axis=(1, 4)).reshape(-1, GRID, 4, GRID, 4).mean(axis=(2, 4))
     grey = variables["params"]["sign"] * (grey - variables["faint"]["level"])
     found = {"alignment": grey, "attention": grey[:, :, ::-1], HEADS: jnp.stack([grey, -grey[:, :, ::-1]], axis=1)}
-    return {**{name: found[name] for name in (*methods, HEADS)}, "file": batch["file"], "mask": batch["mask"]}
+    sounding = {f"sounding/{name}": found[name][:, ::-1] for name in methods}
+    names = (*methods, HEADS)
+    return {**{name: found[name] for name in names}, **sounding, "file": batch["file"], "mask": batch["mask"]}
 
 
 STATE = types.SimpleNamespace(

@@ -40,7 +40,7 @@ def test_numbers_are_those_of_each_records_maps_and_its_own_boxes(config, make, 
     truths = expected_truths(folder)
     names = (
         *("pixel_ap", "ciou50", "auc", "source_recall", "distractor_recall"),
-        *("sounding_above_silent", "false_alarm_rate"),
+        *("sounding_above_silent", "false_alarm_rate", "mass_in_boxes"),
     )
     assert values.keys() == {f"{method}_{name}" for method in METHODS for name in names} | {"maps"}
     for method in METHODS:
@@ -52,8 +52,12 @@ def test_numbers_are_those_of_each_records_maps_and_its_own_boxes(config, make, 
         assert np.std(precisions) > 0.02  # It matters which map is whose.
         assert values[f"{method}_pixel_ap"] == pytest.approx(np.mean(precisions), abs=1e-4)
         scores = localization.score(heatmaps, [truths[file] for file in JUDGED])
-        for name in names[1:-1]:
+        for name in names[1:-2]:
             assert values[f"{method}_{name}"] == pytest.approx(getattr(scores, name), abs=1e-3), name
+        sounding = [np.maximum(enlarge(expected_maps(f"{file}_0")[method][::-1]), 0) for file in JUDGED]
+        masses = [x[truths[file].mask() > 0].sum() / x.sum() for file, x in zip(JUDGED, sounding, strict=True)]
+        assert values[f"{method}_mass_in_boxes"] == pytest.approx(np.mean(masses), abs=1e-4)
+        assert np.std(masses) > 0.02
         peaks = {file: expected_maps(f"{file}_0")[method].max() for file in (*JUDGED, *WITHOUT)}
         threshold = min(peaks[file] for file in JUDGED)  # All of so few: 95% of five clips.
         assert values[f"{method}_false_alarm_rate"] == np.mean([peaks[file] >= threshold for file in WITHOUT])
@@ -73,6 +77,9 @@ def test_numbers_are_those_of_each_records_maps_and_its_own_boxes(config, make, 
     assert rows["network", "alignment"].numbers["pixel_ap"] == values["alignment_pixel_ap"]
     assert rows["trivial", "centred disc"].numbers["pixel_ap"] == pytest.approx(trivial["centred disc"].pixel_ap)
     assert rows["trivial", "centred disc"].numbers["distractor_recall"] is not None
+    areas = [(truth.mask() > 0).mean() for truth in truths.values()]
+    assert rows["trivial", "whole image"].numbers["mass_in_boxes"] == pytest.approx(np.mean(areas))
+    assert rows["trivial", "centred disc"].numbers["mass_in_boxes"] is None
     dark = [enlarge(-expected_maps(f"{file}_0")["alignment"]) for file in JUDGED]
     untrained = localization.score(dark, [truths[file] for file in JUDGED])
     assert rows["untrained", "alignment, untrained"].numbers["pixel_ap"] == pytest.approx(untrained.pixel_ap, abs=1e-4)
@@ -131,7 +138,7 @@ def test_what_is_above_0_counts_most_in_the_middle():
         return function(variables, batch, task=task, methods=METHODS)
 
     by_moment, answer = (call(f, variables, batch) for f in (find_maps, localization_evaluator._answer))
-    assert answer.keys() == {*METHODS, HEADS, "file", "mask"}
+    assert answer.keys() == {*METHODS, HEADS, *(f"sounding/{name}" for name in METHODS), "file", "mask"}
     assert answer["file"].tolist() == [5, -1] and answer["mask"].tolist() == [1, 0]
     for name in (*METHODS, HEADS):
         total, weights = 0, 0
@@ -142,3 +149,19 @@ def test_what_is_above_0_counts_most_in_the_middle():
         np.testing.assert_allclose(answer[name], total / weights, atol=1e-6)
         assert np.any(answer[name] > 1e-3)
     assert np.any(by_moment["alignment"] < 0)
+    for name in METHODS:  # Of noise throughout, all moments sound.
+        np.testing.assert_allclose(answer[f"sounding/{name}"], answer[name], atol=1e-6)
+
+    # With a pause at the end of the first clip, and only quiet noise, all the same not zeros, in the second.
+    batch["audio"][0, 1230:] = np.sign(batch["audio"][0, 1230:])
+    batch["audio"][1] = np.sign(batch["audio"][1])
+    by_moment, answer = (call(f, variables, batch) for f in (find_maps, localization_evaluator._answer))
+    weights = np.maximum(0, 1 - abs(task.token_times - 1))
+    heard = weights * (task.token_times < 1.35)  # An eighth of a second before an instant is heard with it.
+    for name in METHODS:
+        moments = np.maximum(by_moment[name][0], 0)
+        np.testing.assert_allclose(answer[name][0], np.tensordot(weights / weights.sum(), moments, 1), atol=1e-6)
+        sounding = np.tensordot(heard / heard.sum(), moments, 1)
+        np.testing.assert_allclose(answer[f"sounding/{name}"][0], sounding, atol=1e-6)
+        assert np.abs(sounding - answer[name][0]).max() > 1e-4
+        assert not answer[name][1].any() and not answer[f"sounding/{name}"][1].any()
