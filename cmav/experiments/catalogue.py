@@ -1,5 +1,7 @@
 """The experiments by name."""
 
+import dataclasses
+
 from cmav.experiments.experiment import Experiment, Stage
 from configs import sync_grid
 
@@ -67,11 +69,11 @@ _CMAC_PARTS = Experiment(
 )
 
 
-_NO_CONSISTENCY = "--config.cmac.video_consistency=0. --config.cmac.audio_consistency=0."
+_NO_CONSISTENCY = "--config.cmac.video_consistency=0."
 
 _CMAC_GRID = Experiment(
     question="Does CMAC find the lips of a sentence among 100, and the sentence of lips?",
-    setup="configs/cmac_grid.py says how to build it",
+    setup="`python -m cmav.main --config=configs/sync_grid.py`, in whose file it says how to build the data",
     stages={
         "pretraining": Stage(
             "cmav.main --config=configs/cmac_grid.py --workdir={run}/pretraining --config.seed={seed} {arm}",
@@ -82,6 +84,7 @@ _CMAC_GRID = Experiment(
         "contrast": f"{_NO_CONSISTENCY} --config.cmac.negatives=none",
         "+ within": _NO_CONSISTENCY,
         "all": "",
+        "all, from scratch": "--config.init.checkpoint=",
     },
     columns={
         "R@1 video→audio": "pretraining/video_to_audio_r1",
@@ -118,6 +121,20 @@ _SYNC_GRID = Experiment(
     reference="as the preset",
 )
 
+_ATTENTION_GRID = dataclasses.replace(
+    _SYNC_GRID,
+    question="What do attention in both directions, and more shifted sounds, buy on a talking face?",
+    arms={
+        "CMA": "",
+        "AGA": "--config.model.attention=aga",
+        "VGA": "--config.model.attention=vga",
+        "no attention": "--config.model.depth=0",
+        "CMA, K = 4": "--config.data.num_shifted=3",
+        "CMA, K = 4, softmax": "--config.data.num_shifted=3 --config.loss.softmax_weight=1.",
+    },
+    reference="CMA",
+)
+
 _UNTRAINED = '--config.init.load="()"'
 
 # Nothing is trained but the SVM, so only the untrained networks differ from seed to seed: --seeds=1 has all but those.
@@ -143,4 +160,10 @@ _ESC10 = Experiment(
     reference="log-mel statistics",
 )
 
-EXPERIMENTS = {"cmac_parts": _CMAC_PARTS, "cmac_grid": _CMAC_GRID, "sync_grid": _SYNC_GRID, "esc10": _ESC10}
+EXPERIMENTS = {
+    "cmac_parts": _CMAC_PARTS,
+    "cmac_grid": _CMAC_GRID,
+    "sync_grid": _SYNC_GRID,
+    "attention_grid": _ATTENTION_GRID,
+    "esc10": _ESC10,
+}
