@@ -85,7 +85,8 @@ def get_default(task: str = "avs") -> ConfigDict:
     config.task = task
 
     # Training walks these in order. `frame_rate` is in Hz, rounded to what every n-th stored frame can give. With
-    # `shift_seconds` a phase trains with other shifts than `data.shift_seconds`; evaluations keep those.
+    # `shift_seconds` a phase trains with other shifts than `data.shift_seconds`; evaluations keep those. Give it in a
+    # config file: the command line (--config.phases[0].shift_seconds) can only change one that is there.
     config.phases = (
         dict(frame_rate=7.5, batch_size=64, steps=100_000),
         dict(frame_rate=29.97, batch_size=32, steps=650_000),

@@ -21,6 +21,8 @@ from cmav import processes
 from cmav.errors import UserError
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+_OF_MALLOC = ("MALLOC_", "GLIBC_TUNABLES")  # beginnings of the names of what sets up glibc's malloc
+_FEW_CORES = 8
 
 
 def initialize(mode: str) -> None:
@@ -57,22 +59,27 @@ def names_several_processes(environment: Mapping[str, str]) -> bool:
 def make_mesh() -> Mesh:
     """All devices of all processes on one axis, "data", those of one process side by side."""
     devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
-    if devices[0].platform == "cpu":
-        keep_freed_memory()
     # Auto axes: under Explicit ones `z @ z.T` on sharded embeddings is an error.
     return Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
 
 
-def keep_freed_memory() -> None:
-    """Has malloc keep what is freed, for the next step's arrays, where the CPU is the device that computes.
+def keep_freed_memory(mesh: Mesh) -> None:
+    """Has malloc keep what is freed, for the next step's arrays, where CPUs are the devices that compute.
 
     XLA frees its arrays at every step, and glibc gives large ones back to the system at once: zeroing their pages anew
-    took a third of the time of a small network's step. One arena, for memory that one thread frees another is to have.
+    took a third of the time of a small network's step. For loops of equal steps, then: a process keeps the most that it
+    ever took. Where the environment sets up malloc, that counts.
     """
+    if mesh.devices.flat[0].platform != "cpu" or any(name.startswith(_OF_MALLOC) for name in os.environ):
+        return
     libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):  # glibc's; the numbers are those of its malloc.h
-        for parameter, value in ((_M_ARENA_MAX, 1), (_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1)):
-            libc.mallopt(parameter, value)
+    if not hasattr(libc, "mallopt"):  # glibc's; the numbers are those of its malloc.h
+        return
+    libc.mallopt(_M_MMAP_MAX, 0)
+    libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    # One arena, so that another thread can have what one has freed; where many threads would not wait for its lock.
+    if len(os.sched_getaffinity(0)) <= _FEW_CORES:
+        libc.mallopt(_M_ARENA_MAX, 1)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

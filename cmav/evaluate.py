@@ -4,6 +4,8 @@ python -m cmav.evaluate --config=configs/demo.py --split=validation
 python -m cmav.evaluate --config=configs/finetune_ucf101.py --splits=1,2,3      # each split's run, and their mean
 python -m cmav.evaluate --config=configs/sync_grid.py --only=localization --split=boxes --config.data.dir=data/boxes
 
+With --only, the numbers that other evaluators have left of the same split and step stay in the file of metrics.
+
 The network is the run's own, as its `config.json` has it, and sees clips at the frame rate of the phase that the
 checkpoint is of. Where nothing was trained, evaluators that look at features judge the network of
 `--config.init.checkpoint`; with `--config.init.load="()"` an untrained one, of that run's form where one is named.
@@ -33,9 +35,10 @@ def main(
 
     workdir, overrides = cli.workdir(), cli.overrides()
     if split_numbers:
-        evaluate_run.evaluate_splits(config, workdir, splits.parse(split_numbers), step, overrides)
+        numbers = splits.parse(split_numbers)
+        evaluate_run.evaluate_splits(config, workdir, numbers, step, overrides, keep_others=only is not None)
         return
-    metrics = evaluate_run.evaluate(config, epath.Path(workdir), split, step, overrides)
+    metrics = evaluate_run.evaluate(config, epath.Path(workdir), split, step, overrides, keep_others=only is not None)
     if jax.process_index() == 0:
         shown = ((key, f"{value:.4f}" if isinstance(value, float) else f"{value}") for key, value in metrics.items())
         print(tables.plain(("metric", "value"), shown))

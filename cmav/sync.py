@@ -13,7 +13,8 @@ with a column path (and start, end). The table has a row for each video:
 | `path`              | of the video, absolute; with parts of videos also `start`, `end`, seconds                   |
 | `offset_ms`         | positive: the sound is late. Of an offset that changes, the mean. Empty: it cannot be told  |
 | `low_ms`, `high_ms` | the 95% interval                                                                            |
-| `confidence`        | probability that the true offset is within one frame (of the network's rate) of this        |
+| `confidence`        | probability that the true offset is within one frame (of the network's rate) of this; where |
+|                     | it cannot be told, of the likeliest one. Empty: not calibrated, or nothing to look at       |
 | `verdict`           | "the sound is 120 ms late", "in time" (within a frame), "cannot tell: …"                    |
 
 Whether intervals and confidences are right is measured on held-out clips by the evaluator `offset`

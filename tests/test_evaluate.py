@@ -186,6 +186,32 @@ def test_only_some_evaluators():
             with_evaluators(config, names)
 
 
+def test_what_other_evaluators_left_stays(data_dir, workdir, tmp_path, monkeypatch):
+    """Of the same split and step; where not all of a run's evaluators are asked, and no whole evaluation is made."""
+    runs = tmp_path / "runs"
+    shutil.copytree(workdir, runs)
+    config = another_network(data_dir)
+    evaluate_run.evaluate_splits(config, str(runs), [1, 2])
+    path = runs / "split1" / "eval_test1_2.json"
+    whole = json.loads(path.read_text())
+
+    monkeypatch.setitem(evaluators.EVALUATORS, "probe", FeatureSum)
+    config.evals = {"action": config.evals.action, "features": dict(type="probe", every=1, batch_size=8)}
+    some = with_evaluators(config, ["features"])
+    path.write_text(json.dumps({**whole, "features/gone": 1.0}))
+    rows = evaluate_run.evaluate_splits(some, str(runs), [1, 2], keep_others=True)
+    both = json.loads(path.read_text())
+    assert both == {**whole, "features/sum": both["features/sum"], "features/step": STEPS}
+    written = json.loads((runs / "splits.json").read_text())
+    assert {"top1", "sum"} <= set(written["mean"]) and rows[1]["top1"] == whole["action/top1"]
+
+    evaluate_run.evaluate(some, epath.Path(runs / "split1"), "test1")
+    assert set(json.loads(path.read_text())) == {"step", "features/sum", "features/step"}
+    path.write_text("{")
+    with pytest.raises(UserError, match=r"eval_test1_2\.json is damaged"):
+        evaluate_run.evaluate(some, epath.Path(runs / "split1"), "test1", keep_others=True)
+
+
 def test_evaluators_see_the_step_of_the_checkpoint_and_their_pictures_are_no_metrics(data_dir, workdir, monkeypatch):
     monkeypatch.setitem(evaluators.EVALUATORS, "action", FeatureSum)
     metrics = evaluate_run.evaluate(another_network(data_dir), epath.Path(workdir / "split1"))

@@ -30,7 +30,7 @@ def usable_records(index: SplitIndex, min_seconds: float, need_audio: bool) -> n
             f"{np.sum(~long_enough)} are shorter than the {min_seconds:.2f} s needed (the longest has "
             f"{index.rows['seconds'].max():.2f} s), {np.sum(~heard)} have no audio.\n"
             "Build the split from longer videos or with a greater --clip_seconds, or lower config.data.clip_seconds "
-            "and config.data.shift_seconds."
+            "and shift_seconds."
         )
     return usable
 
@@ -68,15 +68,17 @@ def first_of_each_class(index: SplitIndex, records: np.ndarray, count: int, seed
     return np.sort(np.concatenate(kept))
 
 
-def check_dataset(index: SplitIndex, shape: ClipShape, crop_size: int | None) -> None:
+def check_dataset(index: SplitIndex, shape: ClipShape, crop_size: int | None, *, train: bool = False) -> None:
     """Compares the rates and the frame size of a split with the config, by its first record that can be read.
 
-    Sound of another rate is resampled as it is read (`resampling`), which is logged.
+    Sound of another rate is resampled as it is read (`resampling`), which is logged: as a warning where the higher
+    frequencies are missing, and in training, which pays for it at every view.
 
     Args:
       index: of the split.
       shape: of the clips.
       crop_size: of their frames, pixels; None: frames are not looked at, so their rate does not matter.
+      train: the sound of the clips is to be trained on.
 
     Raises:
       DatasetError: where frames do not fit, or no record can be read.
@@ -87,7 +89,7 @@ def check_dataset(index: SplitIndex, shape: ClipShape, crop_size: int | None) ->
         raise DatasetError(
             f"none of the first records of {place} can be read. See what is wrong: {index.verify_command}"
         )
-    _tell_of_resampling(index.folder, index.physical_split, int(record["sample_rate"]), shape.sample_rate)
+    _tell_of_resampling(index.folder, index.physical_split, int(record["sample_rate"]), shape.sample_rate, train)
     if crop_size is None:
         return
     if not len(record["frames"]):
@@ -127,12 +129,21 @@ def frame_side(index: SplitIndex) -> int:
 
 
 @functools.cache  # Once, however many loaders there are, and folds of one set.
-def _tell_of_resampling(folder: str, split: str, stored: int, wanted: int) -> None:
-    if stored != wanted:
-        logging.info(
-            "split %r in %r has sound of %d Hz: where it is heard, it is resampled to %d Hz (config.data.sample_rate)",
-            *(split, folder, stored, wanted),
+def _tell_of_resampling(folder: str, split: str, stored: int, wanted: int, train: bool) -> None:
+    if stored == wanted:
+        return
+    told = (
+        f"split {split!r} in {folder!r} has sound of {stored} Hz: where it is heard, it is resampled to {wanted} Hz "
+        "(config.data.sample_rate)"
+    )
+    if stored < wanted:
+        told += f"; it has nothing above {stored / 2:g} Hz, of up to {wanted / 2:g} Hz that the network can hear"
+    if train:
+        told += (
+            "; training does this anew for every view: a split built with "
+            f"--sample_rate={wanted} saves the time, or set --config.data.sample_rate={stored}"
         )
+    logging.log(logging.WARNING if train or stored < wanted else logging.INFO, "%s", told)
 
 
 def _frame_size(record: dict[str, tf.Tensor]) -> tuple[int, int]:

@@ -83,7 +83,7 @@ class ClipShape:
         low, high = _ceil(least * self.stored_frame_rate), _floor(greatest * self.stored_frame_rate)
         if not 1 <= low <= high:
             raise UserError(
-                f"config.data.shift_seconds=({least:g}, {greatest:g}) is {low} to {high} frames at "
+                f"shift_seconds=({least:g}, {greatest:g}) is {low} to {high} frames at "
                 f"{self.stored_frame_rate:g} Hz: the least shift must be at least one frame and at most the greatest."
             )
         return low, high

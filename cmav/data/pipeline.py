@@ -7,9 +7,9 @@ seeded by (seed, epoch, record).
 
 A thread of Python does one example at a time: it reads a record by number and calls one traced TensorFlow function on
 it, which parses, samples and decodes without holding the interpreter's lock. Sound of another rate is resampled between
-the first two. So whatever is wrong with a record is an error of that record alone. An error of storage is none of the
-record's: it is tried again (`storage.py`), and ends the run where that does not help, for other batches than those of
-(seed, s) are never made of it.
+the first two, by a Python function, which holds the lock meanwhile. So whatever is wrong with a record is an error of
+that record alone. An error of storage is none of the record's: it is tried again (`storage.py`), and ends the run where
+that does not help, for other batches than those of (seed, s) are never made of it.
 """
 
 import collections

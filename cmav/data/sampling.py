@@ -8,6 +8,8 @@ import tensorflow as tf
 
 from cmav.data.clip_shape import ClipShape
 
+_BEGINS_NO_FRAME = 1e-3  # seconds of audio; see frames_of_samples
+
 
 def sample_pair(
     seed: tf.Tensor,
@@ -114,9 +116,13 @@ def evenly_spaced_start(number: tf.Tensor, count: int, num_stored_frames: tf.Ten
 
 
 def frames_of_samples(num_stored_samples: tf.Tensor, shape: ClipShape) -> tf.Tensor:
-    """How many stored frames as much audio lasts, a begun one counted: the length of a record without frames."""
-    frames = tf.cast(num_stored_samples, tf.float64) * shape.stored_frame_rate / shape.sample_rate
-    return tf.cast(tf.math.ceil(frames - 1e-6), tf.int32)
+    """How many stored frames as much audio lasts, a begun one counted: the length of a record without frames.
+
+    Less than a millisecond does not begin one: resampled audio may be longer than it was, by less than one of the
+    samples that it had (`resampling.resample`).
+    """
+    seconds = tf.cast(num_stored_samples, tf.float64) / shape.sample_rate - _BEGINS_NO_FRAME
+    return tf.maximum(tf.cast(tf.math.ceil(seconds * shape.stored_frame_rate), tf.int32), 1)
 
 
 def looped_frames(frames: tf.Tensor, start: tf.Tensor, shape: ClipShape) -> tf.Tensor:

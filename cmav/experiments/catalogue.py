@@ -137,7 +137,7 @@ _ATTENTION_GRID = dataclasses.replace(
 
 _UNTRAINED = '--config.init.load="()"'
 
-# Nothing is trained but the SVM, so only the untrained networks differ from seed to seed: --seeds=1 has all but those.
+# Nothing is trained but the SVM, so only the untrained networks differ from seed to seed.
 _ESC10 = Experiment(
     question="What have networks learned of sounds that they were not trained on? ESC-10, five official folds, linear "
     "SVM on frozen layers of the audio encoder.",

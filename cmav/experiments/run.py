@@ -4,9 +4,9 @@ python -m cmav.experiments.run cmac_parts
 python -m cmav.experiments.run cmac_parts --seeds=5 --jobs=4 --devices=0,1
 
 Runs that are done are not made again: stopped by Ctrl-C or SIGTERM, the same command goes on. Leaves `table.md` (means
-with 95% intervals, Student's t over the seeds, and differences within seeds; of a single seed the intervals over the
-clips), `table.csv` (a line for each run) and `table.png` in the work folder, and each run's checkpoints and logs in a
-folder of its own.
+with 95% intervals, Student's t over the seeds, and differences within seeds; of a single seed, or where no two seeds
+differ, the intervals over the clips), `table.csv` (a line for each run) and `table.png` in the work folder, and each
+run's checkpoints and logs in a folder of its own.
 """
 
 import csv
@@ -158,7 +158,8 @@ def write_tables(experiment: Experiment, name: str, runs: Sequence[Run], workdir
     text = "\n\n".join(
         [
             f"# {name}\n\n{experiment.question} Data: {experiment.setup}.",
-            f"Mean of {seeds} seeds, and its 95% interval (Student's t)."
+            f"Mean of {seeds} seeds, and its 95% interval (Student's t); in brackets, where all seeds come to the same "
+            "number, the one over the clips that it is of."
             if seeds > 1
             else "One run of each arm; in brackets the 95% interval over the clips that its number is of.",
             tables.markdown(

@@ -44,7 +44,8 @@ class Worker:
 
     Args:
       work: called in the process with the arguments of `call`, and with `send`, which takes an item for the caller, and
-        `alive`, to be called often. A function that a fresh process can import, or a `functools.partial` of one.
+        `alive`, to be called often. A function that a fresh process can import, or a `functools.partial` of one; so
+        none of `__main__`, which the process does not import.
       max_silence: seconds after which a process that neither sends an item nor is alive is killed. May be set anew
         while items come.
       max_memory: bytes that it may take. Past that, it meets MemoryError, or dies.

@@ -94,7 +94,8 @@ class Action(ClipTask):
         from cmav.data import checks
 
         has_video = "video" in self.streams
-        checks.check_dataset(index, self.clip, self.data_config.crop_size if has_video else None)
+        crop_size = self.data_config.crop_size if has_video else None
+        checks.check_dataset(index, self.clip, crop_size, train=train and "audio" in self.streams)
         records = checks.usable_records(index, min_seconds=0.0, need_audio=not has_video)
         records = checks.labelled_records(index, records, self.action_config.num_classes)
         if train and self.action_config.videos_per_class:

@@ -56,7 +56,7 @@ class Avs(ClipTask):
     def usable_records(self, index, *, train):
         from cmav.data import checks
 
-        checks.check_dataset(index, self.clip, self.data_config.crop_size)
+        checks.check_dataset(index, self.clip, self.data_config.crop_size, train=train)
         shortest = self.clip.shortest_seconds(self._shifts(train=train))
         return checks.usable_records(index, min_seconds=shortest, need_audio=True)
 

@@ -83,7 +83,7 @@ class Cmac(ClipTask):
         from cmav.data import augment, checks
 
         augment.check(self.data_config.augment)
-        checks.check_dataset(index, self.clip, self.data_config.crop_size)
+        checks.check_dataset(index, self.clip, self.data_config.crop_size, train=train)
         return checks.usable_records(index, min_seconds=0.0, need_audio=True)
 
     def make_example(self, record, seed, view, *, train):

@@ -47,19 +47,19 @@ def find_layers(names: Sequence[str], task: Task, setting: str) -> tuple[str, ..
     """The layers that are meant, of a task's network or "log_mel". Nothing is computed.
 
     Args:
-      names: at least one; "video/layer_*" is all layers of the video encoder.
+      names: at least one; "video/layer_*" is all layers of the video encoder. "log_mel", of no network, by this alone.
       task: whose network has them.
       setting: where they were chosen, for the error.
 
     Raises:
       UserError: where the network has no such layer; says which it has.
     """
-    known = list_layers(task) + [LOG_MEL] * ("audio" in task.batch_shapes(1))
-    found = {name: fnmatch.filter(known, name) for name in names}
+    own, log_mel = list_layers(task), [LOG_MEL] * ("audio" in task.batch_shapes(1))
+    found = {name: log_mel if name == LOG_MEL else fnmatch.filter(own, name) for name in names}
     unknown = [name for name, layers in found.items() if not layers]
     if unknown or not names:
         wrong = f"has no layer {', '.join(map(repr, unknown))}" if unknown else "was asked for none of its layers"
-        raise UserError(f"{setting}: the network {wrong}; it has {', '.join(known)}.")
+        raise UserError(f"{setting}: the network {wrong}; it has {', '.join(own + log_mel)}.")
     return tuple(layer for layers in found.values() for layer in layers)
 
 

@@ -1,7 +1,7 @@
 """Evaluating a run that is over, or the network that one would start from. `python -m cmav.evaluate` is the command."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -26,6 +26,8 @@ def evaluate(
     split: str | None = None,
     step: int | None = None,
     overrides: Mapping[str, Any] | None = None,
+    *,
+    keep_others: bool = False,
 ) -> dict[str, float]:
     """Runs every evaluator on a run's checkpoint, or on the network that a run would start from.
 
@@ -35,30 +37,33 @@ def evaluate(
       split: instead of `config.data.eval_split`.
       step: of the checkpoint; None: the newest.
       overrides: what the command line sets of the config, by path, and the run's own config does not change.
+      keep_others: the config has only some of the run's evaluators. What that file has of others stays in it.
 
     Returns:
-      The metrics, `<evaluator>/<metric>`, and `step`, which is 0 where nothing was trained.
+      The metrics as in the file, `<evaluator>/<metric>`, and `step`, which is 0 where nothing was trained.
 
     Raises:
-      UserError: where there is no such run, checkpoint or split, or the checkpoint is of another network.
+      UserError: where there is no such run, checkpoint or split, the checkpoint is of another network, or the file
+        that is to be kept is damaged.
     """
     check_there_is_something(config, workdir)
     split = split or config.data.eval_split
     config = pretrained.resolve_config(config, str(workdir), overrides or {}, to_train=False)
     mesh = distributed.make_mesh()
+    distributed.keep_freed_memory(mesh)
     state, step = _load(config, workdir, step, mesh)
     evaluators = _make_evaluators(config, step, mesh, split)
     is_lead = jax.process_index() == 0
     if is_lead:
         workdir.mkdir(parents=True, exist_ok=True)
-    metrics = {"step": step}
+    path = workdir / f"eval_{split}_{step}.json"
+    metrics = {"step": step, **(_of_others(path, evaluators) if keep_others else {})}
     for name, evaluator in evaluators.items():
         metrics |= run_evaluator(name, evaluator, state)[0]
         if is_lead:
-            for path in evaluator.write_report(workdir):
-                print(f"wrote {path}")
+            for report in evaluator.write_report(workdir):
+                print(f"wrote {report}")
     if is_lead:
-        path = workdir / f"eval_{split}_{step}.json"
         path.write_text(json.dumps(metrics, indent=2))
         print(f"wrote {path}")
     return metrics
@@ -70,6 +75,8 @@ def evaluate_splits(
     numbers: Sequence[int],
     step: int | None = None,
     overrides: Mapping[str, Any] | None = None,
+    *,
+    keep_others: bool = False,
 ) -> dict[int, dict[str, Any]]:
     """Evaluates the run of each official split, `<workdir>/split<n>`, and reports the mean (`splits.report`).
 
@@ -89,8 +96,9 @@ def evaluate_splits(
             _make_evaluators(split_config, step or pretrained.newest_step(folder) or 0, mesh)
             runs[number] = split_config, folder
     rows = {}
+    settings = {"step": step, "overrides": overrides, "keep_others": keep_others}
     for number, (split_config, folder) in runs.items():
-        rows[number] = summary.flatten(evaluate(split_config, epath.Path(folder), step=step, overrides=overrides))
+        rows[number] = summary.flatten(evaluate(split_config, epath.Path(folder), **settings))
     if jax.process_index() == 0:
         splits.report(rows, epath.Path(workdir))
     return rows
@@ -119,6 +127,16 @@ def check_there_is_something(config: ConfigDict, workdir: epath.Path) -> None:
 def _make_evaluators(config: ConfigDict, step: int, mesh: Any, split: str | None = None) -> dict[str, Any]:
     """Of a resolved config. Frames and tokens are those of the phase that the checkpoint of `step` comes from."""
     return make_evaluators(config, make_task(config, phase_of(config, step).settings), mesh, split)
+
+
+def _of_others(path: epath.Path, names: Collection[str]) -> dict[str, float]:
+    """The metrics in a file that are not of the evaluators of these names; none where there is no file."""
+    if not path.exists():
+        return {}
+    try:
+        return {key: value for key, value in json.loads(path.read_text()).items() if key.partition("/")[0] not in names}
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{path} is damaged: remove it, and evaluate without --only.") from error
 
 
 def _load(config: ConfigDict, workdir: epath.Path, step: int | None, mesh: Any) -> tuple[Any, int]:

@@ -27,9 +27,10 @@ from cmav.trees import flatten, heads, is_under
 RUNS = "runs"  # where `--workdir` puts runs by default, and "newest" looks
 NEWEST = "newest"
 CHECKPOINTS = "checkpoints"  # folder in a run's
+_COVERS = ("covered", "shown")  # of `data`: what a control experiment hides, so no one should take it over unawares
 # What is taken over beside all of `model`, and what tasks say of their own sections.
 _INHERITED = {
-    "data": ("stored_frame_rate", "sample_rate", "crop_size", "covered", "shown"),
+    "data": ("stored_frame_rate", "sample_rate", "crop_size", *_COVERS),
     "loss": ("alignment_weight", "alignment_temperature"),  # which maps of the network mean something
 }
 _KEPT = {"data": ("clip_seconds",)}  # by the run itself, beside these
@@ -192,7 +193,7 @@ def _take_over(
 ) -> ConfigDict:
     """A copy of a config with the `model` of another, these keys of its sections, these phases, and the overrides."""
     config = config.copy_and_resolve_references()
-    before = _flat(config)
+    before, asked = _flat(config), {key: config.data[key] for key in _COVERS}
     # A task's own section may be of its configs alone.
     inherited = [("model", key) for key in config.model]
     inherited += [(section, key) for section, key in keys if section in config and section in theirs]
@@ -204,6 +205,12 @@ def _take_over(
     for key, value in overrides.items():
         if key.startswith(touched):
             config_path.set_value(key, config, value)
+    for key in _COVERS:
+        if config.data[key] != asked[key]:
+            logging.warning(
+                "config.data.%s is %s, as in %s, not %s, as in this config: to have that, give --config.data.%s",
+                *(key, config.data[key], run_config.path_of(run), asked[key], key),
+            )
     changed = [key for key, value in _flat(config).items() if before.get(key) != value]
     if changed:
         logging.info("from %s: %s", run_config.path_of(run), ", ".join(sorted(changed)))

@@ -301,7 +301,7 @@ def _phase_differences(stored: ConfigDict, config: ConfigDict, step: int) -> lis
             then, new = phase.settings.get(key, "not there"), settings.get(key, "not there")
             # Of a phase under way, or at its end, all that counts is that it did so many.
             did_as_many = key == "steps" and now and min(phase.last_step, step) == min(now.last_step, step)
-            if then != new and not did_as_many:
+            if _tuples(then) != _tuples(new) and not did_as_many:
                 lines.append(f"phases[{number}].{key}: {then} in the run, {new} now")
     return lines
 

@@ -53,6 +53,23 @@ def test_another_sample_rate_is_welcome_and_told_once(split, tmp_path, caplog):
     assert len(told) == 1 and "sound of 500 Hz" in told[0] and "resampled to 800 Hz" in told[0]
 
 
+@pytest.mark.parametrize(
+    ("wanted", "train", "level", "words"),
+    [
+        (400, False, logging.INFO, []),
+        (800, False, logging.WARNING, ["nothing above 250 Hz, of up to 400 Hz"]),
+        (400, True, logging.WARNING, ["anew for every view", "--sample_rate=400 ", "config.data.sample_rate=500"]),
+        (800, True, logging.WARNING, ["nothing above 250 Hz", "anew for every view"]),
+    ],
+)
+def test_what_resampling_costs_is_a_warning(split, caplog, wanted, train, level, words):
+    caplog.set_level(logging.INFO)
+    checks.check_dataset(split, ClipShape(0.5, 10.0, 5.0, wanted), SIZE, train=train)
+    (told,) = [record for record in caplog.records if "resampled" in record.getMessage()]
+    assert told.levelno == level and all(word in told.getMessage() for word in words)
+    assert ("nothing above" in told.getMessage()) == (wanted > CLIP["sample_rate"])
+
+
 def test_the_rate_of_frames_that_no_one_sees_does_not_matter(split, tmp_path):
     checks.check_dataset(split, ClipShape(0.5, 25.0, 25.0, 500), None)
     sounds = [dataclasses.replace(fake_clips.make_clip(0, **CLIP), frames=())]

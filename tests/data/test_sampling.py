@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cmav.data import sampling
+from cmav.data import resampling, sampling
 from cmav.data.clip_shape import ClipShape
 
 NUM_DRAWS = 20_000
@@ -211,3 +211,7 @@ def test_short_records_loop_and_long_ones_do_not():
 def test_length_of_a_record_without_frames():
     shape = ClipShape(1.0, 10.0, 5.0, 30)
     assert [int(sampling.frames_of_samples(n, shape)) for n in (1, 3, 4, 30, 31)] == [1, 1, 2, 10, 11]
+    # Five seconds, resampled from 16 to 21 kHz: a sample more than they have begins no frame.
+    audio = resampling.resample(np.zeros((5 * 16_000, 2), np.int16), 16_000, 21_000)
+    assert len(audio) > 5 * 21_000
+    assert int(sampling.frames_of_samples(len(audio), ClipShape(1.0, 25.0, 25.0, 21_000))) == 125

@@ -66,7 +66,13 @@ def test_a_single_run_has_the_interval_over_its_clips(tmp_path):
     text = command.write_tables(FAKE, "fake", runs, epath.Path(tmp_path))
     assert "| + one | 1.000 (0.000–1.000) | 0.000 (0.000–1.000) |" in text and "nan" not in text
     assert "One run of each arm" in text
-    assert str(Cell((0.5,))) == "0.500" and str(Cell((0.5, 0.5), (0.0, 1.0))) == "0.500 ± 0.000"
+    assert str(Cell((0.5,))) == "0.500"
+
+
+def test_where_the_seed_changes_nothing_it_says_nothing_of_how_sure_a_number_is():
+    same, other, varying = Cell((0.5, 0.5), (0.0, 1.0)), Cell((0.75, 0.75), (0.5, 1.0)), Cell((0.5, 0.75), (0.0, 1.0))
+    assert str(same) == "0.500 (0.000–1.000)" and (other - same).signed() == "+0.250"
+    assert str(varying) == "0.625 ± 1.588" and (varying - same).signed() == "+0.125 ± 1.588"
 
 
 def test_a_run_that_fails_costs_no_other_and_is_made_again(tmp_path):

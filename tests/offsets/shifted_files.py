@@ -58,8 +58,12 @@ def read(paths: list[pathlib.Path]) -> tuple[list[tuple[float, np.ndarray]], np.
     return pictures, np.concatenate(sounds)
 
 
-def write(path, form, pictures, samples, late_ms: float, rng: np.random.Generator) -> None:
-    """Writes one file whose sound is late by so much: silence before it, or its beginning cut off."""
+def write(path, form, pictures, samples, late_ms: float, rng: np.random.Generator) -> float:
+    """Writes one file whose sound is late by so much: silence before it, or its beginning cut off.
+
+    Returns by how many milliseconds it is late in the file: an MP3 encoder begins with samples of its own, at a time
+    before zero, which AVI cannot write, so that there all sound comes later.
+    """
     _, picture_codec, sound_codec, fps, channels, begin = form
     shift = round(late_ms * RATE / 1000)
     samples = np.pad(samples, (max(shift, 0), max(-shift, 0)))[max(-shift, 0) :][: len(samples)]
@@ -95,8 +99,10 @@ def write(path, form, pictures, samples, late_ms: float, rng: np.random.Generato
             start += frame.samples
             packets += sound.encode(frame)
         packets += sound.encode(None)
+        first = min(packet.pts * packet.time_base for packet in packets if packet.stream is sound)
         for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
             made.mux(packet)
+    return late_ms - 1000 * float(first) if path.suffix == ".avi" else late_ms
 
 
 def digests(path: str) -> list[str]:
@@ -120,8 +126,7 @@ def main(videos: str, checkpoint: str, files: int, joined: int, seed: int) -> No
             path = pathlib.Path(folder, "videos", f"{number:02d}.{form[0]}")
             path.parent.mkdir(exist_ok=True)
             chosen = [paths[(number * joined + one) % len(paths)] for one in range(joined)]
-            write(path, form, *read(chosen), late_ms, rng)
-            written[str(path)] = (form, late_ms)
+            written[str(path)] = form, write(path, form, *read(chosen), late_ms, rng)
         out = f"{folder}/sync.csv"
         found = sync.sync([f"{folder}/videos"], checkpoint, out, fix=f"{folder}/fixed").rows
         copies = [row["fixed"] for row in found if row.get("fixed")]

@@ -83,6 +83,7 @@ AVS = [
     (set_phase(1, batch_size=8.0), r"config\.phases\[1\]=.*whole numbers"),
     (set_phase(1, step=5), r"config\.phases\[1\]=.*nothing else"),
     (set_phase(1, shift_seconds=0.5), r"config\.phases\[1\]\.shift_seconds=0.5: give the least and the greatest"),
+    (set_phase(1, shift_seconds=(2.0, 1.0)), r"^config\.phases\[1\]: shift_seconds=\(2, 1\) is 20 to 10 frames"),
     (set_phase(1, shift_seconds=(40.0, 50.0)), r"config\.phases\[1\]: none of the .* records"),
     (set_keys(data__train_split="trian"), r"no split 'trian'"),
     (set_keys(data__train_split="short"), r"config\.phases\[0\]: none of the 4 records of split 'short'"),

@@ -172,6 +172,19 @@ def test_the_network_is_the_runs_and_the_command_line_counts_for_more(run, tmp_p
     assert pretrained.resolve_config(config, str(tmp_path), overrides).model.num_heads == 8
 
 
+@pytest.mark.parametrize(("theirs", "ours"), [((), ((0.0, 0.0, 1.0, 0.5),)), (((0.5, 0.0, 1.0, 1.0),), ())])
+def test_parts_that_are_covered_as_in_another_run_are_told(tmp_path, caplog, theirs, ours):
+    pretrained_config, config = tiny_config.get_config(), action_config(tmp_path / "other")
+    pretrained_config.data.covered, config.data.covered = theirs, ours
+    save_run(tmp_path / "other", pretrained_config, steps=(3,))
+    assert pretrained.resolve_config(config, str(tmp_path / "run"), {}).data.covered == theirs
+    told = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
+    assert len(told) == 1 and f"config.data.covered is {theirs}" in told[0] and f"not {ours}" in told[0]
+    caplog.clear()
+    chosen = pretrained.resolve_config(config, str(tmp_path / "run"), {"data.covered": ours})
+    assert chosen.data.covered == ours and "covered is" not in caplog.text
+
+
 def test_a_run_that_has_begun_keeps_its_network(run, tmp_path):
     own = tiny_config.get_config()
     own.model.num_heads = 2

@@ -99,6 +99,16 @@ def test_a_run_from_before_parts_could_be_covered_saw_all(config, tmp_path):
         run_config.check_can_go_on(config, tmp_path, step=1)
 
 
+@pytest.mark.parametrize("shifts", [(0.5, 1.0), [0.5, 1.0]])
+def test_a_run_whose_phases_have_shifts_goes_on_unchanged(config, tmp_path, shifts):
+    config.phases = phases((5.0, 8, 6, shifts), (10.0, 8, 6))
+    run_config.write(config, tmp_path, step=0)
+    run_config.check_can_go_on(config, tmp_path, step=7)
+    config.phases = phases((5.0, 8, 6, [0.5, 2.0]), (10.0, 8, 6))
+    with pytest.raises(UserError, match=r"phases\[0\]\.shift_seconds: \(0\.5, 1\.0\) in the run, \[0\.5, 2\.0\] now"):
+        run_config.check_can_go_on(config, tmp_path, step=7)
+
+
 def test_a_newer_version_is_refused(config, tmp_path):
     run_config.write(config, tmp_path, step=0)
     (tmp_path / "config.json").write_text(json.dumps({**content(tmp_path), "version": run_config.VERSION + 1}))
