@@ -1,8 +1,8 @@
 """How loud a sound is, moment by moment, and what counts as silent: the same for all who ask.
 
 Levels are A-weighted (IEC 61672), in dB of full scale: what the ear hardly hears counts hardly. In GRID's recordings
-the pauses between sentences are full of hum below 50 Hz: without the weighting they are 27 dB below the loudest moment
-of a clip, with it 47 dB (medians), and speech is at 8 dB either way.
+the pauses before and after sentences are full of hum below 50 Hz. Pieces of 50 ms in pauses are 28 dB below a clip's
+loudest one without the weighting, and 48 dB with it, where speech is 10 dB below (medians over 100 clips).
 """
 
 from typing import TypeVar

@@ -26,4 +26,7 @@ def test_every_video_of_the_split_has_the_box(tmp_path, capsys):
 @pytest.mark.parametrize("box", [["0.5", "0.7", "0.9", "0.1"], ["0.5", "0.1", "1.2", "0.7"]])
 def test_a_box_outside_of_the_picture_is_refused(tmp_path, capsys, box):
     assert same_box.main(["--data", str(tmp_path), "--out", str(tmp_path / "boxes.json"), "--box", *box]) == 1
-    assert "the top above the bottom, left before right" in capsys.readouterr().err and not (tmp_path / "boxes.json").exists()
+    assert (
+        "the top above the bottom, left before right" in capsys.readouterr().err
+        and not (tmp_path / "boxes.json").exists()
+    )
