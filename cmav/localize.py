@@ -28,10 +28,11 @@ The network sees windows of its clip's length, each overlapping the next by half
 Colours are relative to the whole video: it is lit from half of the 97th percentile of what is above 0 in its maps, and
 brightest from this percentile on. So they say where and when there is more of the sound than elsewhere in this video;
 between videos, and between methods, only the numbers of the .npz can be compared. What is silent has no source: maps
-are weakened from 25 dB below the video's loudest moment on, and all 0 from 35 dB on, or where no moment of the video is
-above -60 dB of full scale (A-weighted levels of 50 ms, of which the loudest within 0.25 s counts). With --method
-attention the brightness is the heads' combination, and the colour says which heads. The sheet shows, of each sixth of
-the video, the instant that is lit most, and the video's middle where --boxes knows only this.
+are weakened from 25 dB below the video's loudest moment on, and all 0 from 35 dB on, or where no moment of the video
+reaches -60 dB of full scale (A-weighted levels of 50 ms, of which the loudest within 0.125 s of a map's instant counts,
+or half way to the next one where that is further). With --method attention the brightness is the heads' combination,
+and the colour says which heads. The sheet shows, of each sixth of the video, the instant that is lit most, and the
+video's middle where --boxes knows only this.
 
 `numpy.load` reads the .npz without pickle. N instants, A heads, H' and W' rows and columns of a map:
 
@@ -40,7 +41,7 @@ the video, the instant that is lit most, and the video's middle where --boxes kn
 | `times`            | float64 [N]             | seconds from the first frame                                         |
 | `maps`             | float32 [N, H', W']     | above 0: speaks for the sound; between the instants it is linear     |
 | `heads`            | float32 [N, A, H', W']  | attention only: of which `maps` is the combination                   |
-| `loudness`         | float32 [N]             | dB of full scale, A-weighted                                         |
+| `loudness`         | float32 [N]             | around the instants, dB of full scale, A-weighted                    |
 | `rows`, `columns`  | float64 [H'], [W']      | centres of rows and columns, from 0 (top, left) to 1                 |
 | `full`             | float64                 | the value that is shown brightest; 0: nothing is lit                 |
 | `has_audio`, `note` | bool, text             | whether the video has sound; what of it was lost, or empty           |

@@ -15,7 +15,7 @@ class Cover:
 
     Attributes:
       covered: boxes (top, left, bottom, right) that are covered, as shares of the picture's height and width, 0 to 1.
-      shown: such boxes; all but these is covered. None: all is shown.
+      shown: such boxes; all but these is covered. Empty: all is shown.
     """
 
     covered: tuple[Box, ...] = ()
@@ -40,7 +40,7 @@ class Cover:
 
 def _boxes(key: str, boxes: Sequence[Sequence[float]]) -> tuple[Box, ...]:
     for box in boxes:
-        if not _is_box(box):
+        if not is_box(box):
             raise UserError(
                 f"config.data.{key}={boxes}: {box!r} is no box. Give boxes of four numbers from 0 to 1, ((top, left, "
                 "bottom, right), ...), such as ((0.5, 0.25, 1.0, 0.75),): the top above the bottom, left before right."
@@ -48,7 +48,8 @@ def _boxes(key: str, boxes: Sequence[Sequence[float]]) -> tuple[Box, ...]:
     return tuple(tuple(map(float, box)) for box in boxes)
 
 
-def _is_box(box: Any) -> bool:
+def is_box(box: Any) -> bool:
+    """Whether something is (top, left, bottom, right), from 0 to 1, and has an area."""
     try:
         top, left, bottom, right = map(float, box)
     except (TypeError, ValueError):

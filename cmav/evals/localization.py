@@ -13,7 +13,7 @@ always half of the picture: among pixels as bright as the median, lots are drawn
 not below the median, so that a constant map is the whole picture.) Hence nobody can pass the row "upper bound", and a
 disc in the middle comes close to many a network: these rows belong in every table. Beside them stands what does not
 depend on the half: the average precision of pixels, which sources are found, and how much of a map's mass lies in the
-boxes, which by chance is as much as they cover.
+boxes, which by chance is as much as they cover. This last is a mean over the clips whose map is not dark.
 """
 
 import json

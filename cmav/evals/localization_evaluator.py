@@ -1,10 +1,10 @@
 """Where a network says that the sound is, in held-out clips: against boxes, and as a picture of a few fixed clips.
 
 The middle of each record is looked at, whole pictures of it. What is above 0 in its maps is averaged over the clip,
-with a weight that falls from 1 in its middle, the instant of the boxes, to 0 at its ends. A clip that is silent
-throughout has maps of 0. Pauses of one that is not count in what is ranked, as in the field's protocol, but neither in
-the pictures nor in the share of the maps' mass that lies in the boxes (`heat.audible`). What is measured is in
-`cmav.evals.localization`, what the methods are in `cmav.localization.methods`.
+with a weight that falls from 1 in its middle, the instant of the boxes, to 0 at its ends. A clip that nowhere reaches
+-60 dB of full scale, A-weighted, is silent: its maps are 0. Pauses of one that is not count in what is ranked, as in
+the field's protocol, but neither in the pictures nor in the share of the maps' mass that lies in the boxes
+(`heat.audible`). What is measured is in `cmav.evals.localization`, what the methods are in `cmav.localization.methods`.
 """
 
 import dataclasses
@@ -195,8 +195,8 @@ class LocalizationEvaluator:
             enlarged = (self._enlarge(found[method][row]) for row in seen)
             peaks = found[method].max(axis=(1, 2))
             alarms = false_alarms(peaks[seen], peaks[unseen]) if len(unseen) else None
-            sounding = [self._enlarge(found[_SOUNDING + method][row]) for row in seen]
-            masses = [localization.mass_in_boxes(one, truth) for one, truth in zip(sounding, truths, strict=True)]
+            sounding = (self._enlarge(found[_SOUNDING + method][row]) for row in seen)
+            masses = list(map(localization.mass_in_boxes, sounding, truths))
             scores[method] = dataclasses.replace(
                 localization.score(enlarged, truths), false_alarms=alarms, masses=tuple(masses)
             )

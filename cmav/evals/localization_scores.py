@@ -113,7 +113,8 @@ class Scores:
     def numbers(self) -> dict[str, float | int | None]:
         """All of the above by name, and the ends `<name>_low` and `<name>_high` of 95% intervals over clips.
 
-        Wilson's for `ciou50`; by the bootstrap for the means `auc`, `mean_ciou`, `pixel_ap` and `mass_in_boxes`.
+        Wilson's for `ciou50`; by the bootstrap for the means `auc`, `mean_ciou`, `pixel_ap` and `mass_in_boxes`. `dark`
+        is the number of clips that the latter leaves out.
         """
         intervals = {
             "ciou50": wilson_interval(self.ciou50, len(self.rows)),
@@ -131,7 +132,7 @@ class Scores:
             numbers[name] = getattr(self, name)
         low, high = bootstrap_interval(self._lit) if len(self._lit) else (None, None)
         numbers |= {"mass_in_boxes": self.mass_in_boxes, "mass_in_boxes_low": low, "mass_in_boxes_high": high}
-        numbers["dark"] = len(self.masses) - len(self._lit)
+        numbers["dark"] = len(self.masses) - len(self._lit) if self.masses else None
         alarms = self.false_alarms
         for name, end in (("false_alarm_rate", "rate"), ("false_alarm_low", "low"), ("false_alarm_high", "high")):
             numbers[name] = getattr(alarms, end) if alarms else None
@@ -164,7 +165,8 @@ _COLUMNS = {
 def format_table(scores: Mapping[str, Scores]) -> str:
     """Returns a table for people, in percent, a line for each name; without the columns of which nothing is known.
 
-    Behind cIoU@.5, pixel AP and the mass in boxes stand their 95% intervals.
+    Behind cIoU@.5, pixel AP and the mass in boxes stand their 95% intervals, and behind the last the number of clips
+    whose map is dark, which it leaves out.
     """
     rows = {name: result.numbers() for name, result in scores.items()}
     columns: list[tuple[str, list[str]]] = []
@@ -175,6 +177,8 @@ def format_table(scores: Mapping[str, Scores]) -> str:
         if key in ("ciou50", "pixel_ap", "mass_in_boxes"):
             ends = [(_percent(row[f"{key}_low"]), _percent(row[f"{key}_high"])) for row in rows.values()]
             columns.append(("95%", ["-" if low == "-" else f"{low}-{high}" for low, high in ends]))
+        if key == "mass_in_boxes":
+            columns.append(("dark", ["-" if row["dark"] is None else f"{row['dark']}" for row in rows.values()]))
     titles, cells = zip(*columns, strict=True)
     return tables.plain(["", *titles], zip(rows, *cells, strict=True))
 

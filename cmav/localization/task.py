@@ -16,7 +16,6 @@ from cmav.models.encoders import VideoEncoder
 from cmav.tasks.base import Maps
 
 HEADS = "heads"  # of the method "attention", beside the combination that stands under the method's name
-HEARD_SECONDS = 0.25  # around an instant of a map: what is as loud as the loudest 50 ms of it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,9 +108,7 @@ def find_maps(
 
 
 def find_loudness(batch: Mapping[str, jax.Array], *, task: LocalizationTask) -> jax.Array:
-    """How loud it is around each instant of the maps, float32 [B, T']: the loudest 50 ms, in dB of full scale."""
+    """How loud it is around each instant of the maps (`loudness.around`), float32 [B, T'], dB of full scale."""
     levels_BxP = loudness.levels(batch["audio"], task.clip.sample_rate)
     times_P = loudness.times(task.clip.num_samples, task.clip.sample_rate)
-    distance_TxP = abs(task.token_times[:, None] - times_P)
-    near_TxP = distance_TxP <= np.maximum(HEARD_SECONDS / 2, distance_TxP.min(axis=1, keepdims=True))
-    return jnp.where(near_TxP, levels_BxP[:, None], loudness.LEAST_DBFS).max(axis=2)
+    return loudness.around(levels_BxP, times_P, task.token_times)

@@ -1,15 +1,20 @@
 """How loud a sound is, moment by moment, and what counts as silent: the same for all who ask.
 
 Levels are A-weighted (IEC 61672), in dB of full scale: what the ear hardly hears counts hardly. In GRID's recordings
-the pauses between sentences are full of hum below 50 Hz: without the weighting they are 27 dB below the loudest moment
-of a clip, with it 47 dB (medians), and speech is at 8 dB either way.
+the pauses before and after sentences are full of hum below 50 Hz. Pieces of 50 ms in pauses are 28 dB below a clip's
+loudest one without the weighting, and 48 dB with it, where speech is 10 dB below (medians over 100 clips).
 """
+
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+ArrayT = TypeVar("ArrayT", np.ndarray, jax.Array)
+
 PIECE_SECONDS = 0.05
+NEAR_SECONDS = 0.125  # What is so near to an instant is heard with it.
 LEAST_DBFS = -120.0  # what a level is at least, for the logarithm's sake
 SILENT_DBFS = -60.0  # a sound that is nowhere this loud is silent
 
@@ -37,6 +42,24 @@ def times(num_samples: int, sample_rate: int) -> np.ndarray:
     """The middles of the pieces of so many samples: float64 [P], seconds."""
     size, hop = _piece(num_samples, sample_rate)
     return (np.arange(0, num_samples - size + 1, hop) + size / 2) / sample_rate
+
+
+def around(levels_BxP: ArrayT, times_P: np.ndarray, instants_T: np.ndarray) -> ArrayT:
+    """How loud it is around each of some instants: the loudest of the pieces that belong to it, [B, T].
+
+    To an instant belongs what is nearer to it than to its neighbours, so that each piece is somewhere, and what is
+    within `NEAR_SECONDS`.
+
+    Args:
+      levels_BxP: of pieces.
+      times_P: their middles, in seconds, ascending.
+      instants_T: in seconds, ascending.
+    """
+    reach = np.maximum(np.diff(instants_T, prepend=-np.inf, append=np.inf) / 2, NEAR_SECONDS)
+    first_T = np.minimum(np.searchsorted(times_P, instants_T - reach[:-1]), len(times_P) - 1)
+    last_T = np.maximum(np.searchsorted(times_P, instants_T + reach[1:], side="right") - 1, first_T)
+    pieces_TxK = first_T[:, None] + np.arange((last_T - first_T).max() + 1)
+    return levels_BxP[:, np.minimum(pieces_TxK, last_T[:, None])].max(axis=-1)
 
 
 def a_weighting(hertz: np.ndarray) -> np.ndarray:

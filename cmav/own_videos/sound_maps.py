@@ -5,24 +5,25 @@ import functools
 import io
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from cmav import distributed
+from cmav.data.clip_shape import ClipShape
 from cmav.localization import heat
-from cmav.localization.task import HEADS, LocalizationTask, find_loudness, find_maps
+from cmav.localization.task import HEADS, LocalizationTask, find_maps
 from cmav.media import decoding
 from cmav.media.manifest import Video
 from cmav.media.streams import RejectedError
 from cmav.media.windows import Spacing, example_maker, send_windows
-from cmav.models import maps
+from cmav.models import loudness, maps
 from cmav.own_videos.watch import Example, Window, in_batches, window_of, windows_ahead
 from cmav.training.frozen import FrozenNetwork
 
-_LOUDNESS = "loudness"
+_LEVELS = "levels"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +35,7 @@ class SoundMaps:
       maps: float32 [N, H', W']; what is above 0 speaks for the sound. Of instants that are quiet beside the video's
         loudest it is less, and all 0 where none can be heard (`heat.audible`).
       heads: float32 [N, A, H', W'], of which `maps` is the combination; None where the method has none.
-      loudness: float32 [N], of the loudest 50 ms around the instant, in dB of full scale (`cmav.models.loudness`).
+      loudness: float32 [N], of the loudest 50 ms around the instant, in dB of full scale (`loudness.around`).
       rows: float64 [H'], centres of the map's rows from 0, the picture's top, to 1.
       columns: float64 [W'], of its columns.
       has_audio: whether the video has sound.
@@ -144,14 +145,14 @@ class Localizer:
             found = [answer[name] for answer in answers if name in answer]
             return heat.blend(found, spans, self._token_times, times) if found else None
 
-        loudness = joined(_LOUDNESS)
-        audible = heat.audible(loudness)
+        loud = _loudness([answer[_LEVELS] for answer in answers], spans, self._clip, times)
+        audible = heat.audible(loud)
         found, heads = (
             maps_NxS if maps_NxS is None else maps_NxS * audible.reshape(-1, *[1] * (maps_NxS.ndim - 1))
             for maps_NxS in (joined(self._method), joined(HEADS))
         )
         places = self._rows, self._columns
-        return SoundMaps(times, found, heads, loudness, *places, windows[0].has_audio, "".join(lost))
+        return SoundMaps(times, found, heads, loud, *places, windows[0].has_audio, "".join(lost))
 
     def _examples(self, path: str, lost: list[str]) -> Iterator[tuple[Window, Example]]:
         """Yields each window with its example. In `lost` is then what was lost, if any."""
@@ -171,4 +172,15 @@ def _answer(
     variables: Mapping[str, Any], batch: Mapping[str, jax.Array], *, task: LocalizationTask, method: str
 ) -> dict[str, jax.Array]:
     found = find_maps(variables, batch, task=task, methods=(method,))
-    return {**found, _LOUDNESS: find_loudness(batch, task=task)}
+    return {**found, _LEVELS: loudness.levels(batch["audio"], task.clip.sample_rate)}
+
+
+def _loudness(
+    levels: Sequence[np.ndarray], spans: Sequence[tuple[float, float]], clip: ClipShape, instants_N: np.ndarray
+) -> np.ndarray:
+    """How loud it is around the instants of a video, by the levels of its windows; see `loudness.around`."""
+    times_WxP = loudness.times(clip.num_samples, clip.sample_rate) + np.array(spans)[:, :1]
+    inside = times_WxP <= np.array(spans)[:, 1:]  # A window that is longer than its video is looped.
+    inside[:, 0] = True
+    order = np.argsort(times_WxP[inside])
+    return loudness.around(np.stack(levels)[inside][None, order], times_WxP[inside][order], instants_N)[0]

@@ -97,8 +97,9 @@ COLUMNS = (
         "mass_in_boxes",
         "mass in boxes",
         True,
-        "the share of all that the maps have, at the times that sound, which lies in the true boxes. By chance it is "
-        "the share of the picture that they cover: the row of the whole image.",
+        "the share of all that the maps have, at the times that sound, which lies in the true boxes; a mean over the "
+        "clips whose map is not dark. By chance it is the share of the picture that the boxes cover: the row of the "
+        "whole image, which is over all clips.",
     ),
 )
 
@@ -109,8 +110,9 @@ _INTRODUCTION = (
     "are several ways to ask.</p>"
 )
 _SHOWN = (
-    "Some clips, always the same ones, and the map of each method around the middle of the clip. In white, where it is "
-    "known, what really sounds."
+    "Some clips, always the same ones, and the map of each method around the middle of the clip: a mean over the times "
+    "that sound, while all numbers but the mass in boxes are of the mean over all times. In white, where it is known, "
+    "what really sounds."
 )
 _TRIVIAL = (
     "<p>The <em>trivial baselines</em> know nothing of the video. They belong here because the field's rule takes "
@@ -212,11 +214,14 @@ def _line(row: Row, columns: Sequence[Column], results: Results, *, is_best: boo
 
 def _cell(row: Row, column: Column, is_best: bool) -> str:
     value = row.numbers.get(column.key)
+    dark = int(row.numbers.get("dark") or 0) if column.key == "mass_in_boxes" else 0
+    without = f"<small>without {dark} dark</small>" if dark else ""
     if value is None:
-        return "<td>–</td>"
+        return f"<td>–{without}</td>"
     text = f"<b>{percent(value)}</b>" if is_best else percent(value)
     ends = column.ends(row)
-    return f"<td>{text}<small>{interval(*ends)}</small></td>" if ends else f"<td>{text}</td>"
+    text += f"<small>{interval(*ends)}</small>" if ends else ""
+    return f"<td>{text}{without}</td>"
 
 
 def _legend(results: Results, methods: Mapping[str, MapMethod]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
+from cmav.data.cover import Cover
 from cmav.reporting import retrieval
 from cmav.reporting.files import how_often, percent, read
 from cmav.reporting.media import Media
@@ -25,11 +26,13 @@ class Settings:
     clip_seconds: float
     shift_seconds: tuple[float, float]
     shift_both: bool  # a control experiment, in which nothing can be learned
+    cover: Cover  # another one: what of the pictures it was not to see
 
     @classmethod
     def of(cls, config: ConfigDict) -> "Settings":
         data = config.data
-        return cls(config.task, data.dir, data.eval_split, data.clip_seconds, data.shift_seconds, data.shift_both)
+        seen = data.clip_seconds, data.shift_seconds, data.shift_both, Cover.of(data)
+        return cls(config.task, data.dir, data.eval_split, *seen)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +112,10 @@ def sections(folder: epath.Path, media: Media) -> list[Section]:
             *(answers or ["<p>It was not evaluated: there were no held-out clips.</p>"]),
             _made(summary, settings),
         ]
+    if answers and settings and settings.cover:
+        answers.insert(
+            0, f"<p>This run is a control: parts of its pictures were covered ({escape(f'{settings.cover}')}).</p>"
+        )
     if answers:
         parts.append(Section("What it was asked, and how often it was right", "\n".join(answers)))
     if pictures := list(_pictures(folder, media)):

@@ -10,6 +10,7 @@ from PIL import Image
 from cmav.data import video
 from cmav.data.cover import Cover
 from cmav.errors import UserError
+from configs import sync_grid
 
 SIZE, CROP = 40, 24
 
@@ -128,6 +129,26 @@ def hidden(cover):
     found = np.zeros((SIZE, SIZE), bool)
     found[10:30, 20:32] = found[:4, :4] = True
     return found if cover.covered else ~found
+
+
+def test_nothing_of_the_mouth_is_seen_beside_what_covers_it():
+    """Of two pictures that differ only in the blocks of the mouth, as JPEGs, all pixels beside the cover are the same.
+
+    Without the two pixels around these blocks, some do.
+    """
+    rng = np.random.default_rng(0)
+    one, other = rng.integers(0, 256, (2, 96, 96, 3), np.uint8)
+    rows, columns = np.mgrid[:96, :96]
+    mouth = (rows >= 48) & (columns >= 16) & (columns < 64)
+    other = np.where(mouth[..., None], other, one)
+    clip = tf.stack([tf.io.encode_jpeg(pixels, quality=90) for pixels in (one, other)])
+
+    def differs(cover):
+        first, second = video.decode_clip(clip, 96, None, cover=cover).numpy()
+        return (first != second).any()
+
+    assert differs(Cover(covered=((0.5, 1 / 6, 1.0, 2 / 3),)))
+    assert not differs(Cover(covered=(sync_grid.MOUTH,)))
 
 
 @pytest.mark.parametrize("cover", [Cover(covered=BOXES), Cover(shown=BOXES)], ids=["covered", "shown"])

@@ -7,7 +7,7 @@ from cmav.localization import boxes
 from data_prep import same_box
 from tests import fake_clips
 
-BOX = ["0.1", "0.5", "0.7", "0.9"]
+BOX = ["0.5", "0.1", "0.9", "0.7"]  # as config.data.covered has it: top, left, bottom, right
 
 
 def test_every_video_of_the_split_has_the_box(tmp_path, capsys):
@@ -23,7 +23,10 @@ def test_every_video_of_the_split_has_the_box(tmp_path, capsys):
         assert truth.file.startswith("fake")
 
 
-@pytest.mark.parametrize("box", [["0.7", "0.5", "0.1", "0.9"], ["0.1", "0.5", "0.7", "1.2"]])
+@pytest.mark.parametrize("box", [["0.5", "0.7", "0.9", "0.1"], ["0.5", "0.1", "1.2", "0.7"]])
 def test_a_box_outside_of_the_picture_is_refused(tmp_path, capsys, box):
     assert same_box.main(["--data", str(tmp_path), "--out", str(tmp_path / "boxes.json"), "--box", *box]) == 1
-    assert "left before right, top first" in capsys.readouterr().err and not (tmp_path / "boxes.json").exists()
+    assert (
+        "the top above the bottom, left before right" in capsys.readouterr().err
+        and not (tmp_path / "boxes.json").exists()
+    )

@@ -116,6 +116,11 @@ def test_mass_in_boxes():
     scores = Scores([], masses=(0.5, None, 0.25))
     assert scores.mass_in_boxes == 0.375
     assert Scores([], masses=(None,)).mass_in_boxes is None
+    row = Row("a", "", 0.5, 0.5, (), 0.0)
+    lit, nobody_looked = dataclasses.replace(scores, rows=[row]), Scores([row])
+    assert (lit.numbers()["dark"], nobody_looked.numbers()["dark"]) == (1, None)
+    table = [line.split() for line in format_table({"lit": lit, "disc": nobody_looked}).splitlines()]
+    assert table[0][-1] == "dark" and {line[0]: line[-1] for line in table[-2:]} == {"lit": "1", "disc": "-"}
 
 
 def test_trivial_rows_of_one_box():
@@ -256,7 +261,7 @@ def test_table_says_what_is_damaged(tmp_path, capsys):
     assert "1 clip with 1 box.\n1 damaged box:\n  a: [0, 0, 0, 1]: no area" in out
     lines = {line[:12]: line.split()[2:] for line in out.splitlines()[-4:]}
     mean = ["50.0", "50.0-50.0"]
-    assert lines["whole image "] == ["100.0", "20.7-100.0", "52.5", "50.0", *mean, "100.0", *mean]
+    assert lines["whole image "] == ["100.0", "20.7-100.0", "52.5", "50.0", *mean, "100.0", *mean, "0"]
 
 
 def test_command_without_boxes():

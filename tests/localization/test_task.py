@@ -129,6 +129,20 @@ def test_loudness_is_that_around_the_maps_instants():
     assert near.any() and (levels[near] > -30).all() and (levels[far] == LEAST_DBFS).all()
 
 
+def test_every_moment_is_heard_at_some_instant_however_far_these_are_apart():
+    """Maps 0.4 s apart, as the demo's are; a burst of 80 ms wherever it falls, at the clip's ends as well."""
+    task = localization_task(frame_rate=5.0)
+    assert np.diff(task.token_times) == pytest.approx(0.4)
+    find = jax.jit(functools.partial(find_loudness, task=task))
+    for start in range(0, NUM_SAMPLES - 80, 60):
+        audio = np.zeros((1, NUM_SAMPLES, 2), np.int16)
+        audio[:, start : start + 80] = np.random.default_rng(0).integers(-9000, 9000, (1, 80, 2))
+        levels = np.asarray(find({"audio": audio}))[0]
+        middle = (start + 40) / SAMPLE_RATE
+        assert levels[abs(task.token_times - middle).argmin()] > -30, middle
+        assert (levels[abs(task.token_times - middle) > 0.3] == LEAST_DBFS).all(), middle
+
+
 def test_a_clip_that_nobody_hears_has_no_maps():
     """Noise of one step of int16, which no zero of it is."""
     task = localization_task()

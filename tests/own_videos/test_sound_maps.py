@@ -13,8 +13,11 @@ from cmav.media import windows
 from cmav.media.manifest import Video
 from cmav.models import encoders
 from cmav.own_videos.sound_maps import Localizer
+from cmav.training import frozen
+from tests import tiny_config
 from tests.media.sample_videos import Sound, steady_times, write_video
 from tests.own_videos.sample_overlays import RATE, SIZE, WINDOW, noisy
+from tests.test_embed import save_run
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -96,8 +99,12 @@ def test_finer_maps_say_the_same_where_the_coarse_ones_have_a_place(network, loc
 
 def write_noisy(path, levels, seconds=6.0):
     """Noise throughout, whose amplitude changes every second; no pause is digital silence."""
+    return write_noise(path, np.repeat(levels, 8000), seconds)
+
+
+def write_noise(path, amplitudes, seconds):
+    """Noise with an amplitude for each of 8000 samples a second."""
     rng = np.random.default_rng(0)
-    amplitudes = np.repeat(levels, 8000)
     samples = np.round(amplitudes * rng.uniform(-1, 1, len(amplitudes))).astype(np.int16)
     write_video(path, steady_times(RATE, seconds), noisy(round(seconds * RATE)), rate=RATE)
     with av.open(path) as silent, av.open(f"{path}.mkv", "w") as container:
@@ -111,6 +118,30 @@ def write_noisy(path, levels, seconds=6.0):
         frame.sample_rate, frame.pts = 8000, 0
         container.mux([*sound.encode(frame), *sound.encode(None)])
     return f"{path}.mkv"
+
+
+def test_every_loud_hit_is_lit_where_maps_are_far_apart(tmp_path):
+    """Maps 0.4 s apart, as the demo's are, and hits of 80 ms at all distances from them."""
+    config = tiny_config.get_config()
+    config.phases = config.phases[:1]
+    localizer = Localizer(frozen.load(save_run(tmp_path / "run", config)), "cam", size=SIZE, batch_size=2)
+    seconds, hits = 20.0, np.append(np.arange(0.3, 19.5, 0.57), 19.9)
+    amplitudes = np.full(round(seconds * 8000), 20)
+    for hit in hits:
+        amplitudes[round((hit - 0.04) * 8000) : round((hit + 0.04) * 8000)] = 10_000
+    found = localizer.find(write_noise(str(tmp_path / "v.mkv"), amplitudes, seconds))
+    assert np.diff(found.times) == pytest.approx(0.4)
+    assert all(np.abs(found.at(hit)[0]).max() > 0 and not found.is_silent(hit) for hit in hits)
+
+
+def test_what_is_heard_again_in_a_looped_window_does_not_count(network, tmp_path):
+    """A video of 1.2 s for a window of 2 s, loud only at its beginning."""
+    amplitudes = np.full(9600, 20)
+    amplitudes[:800] = 10_000
+    found = Localizer(network, "cam", size=SIZE, batch_size=1).find(
+        write_noise(str(tmp_path / "v.mkv"), amplitudes, 1.2)
+    )
+    assert found.loudness[0] > -30 and (found.loudness[found.times > 0.4] < -60).all()
 
 
 @pytest.mark.parametrize("method", ["cam", "attention", "similarity", "alignment"])

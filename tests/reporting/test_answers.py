@@ -40,6 +40,16 @@ def test_an_accuracy_that_could_be_chance_is_said_to_be(tmp_path):
     assert "shifted by some seconds" in text  # There is no config to say how many.
 
 
+def test_a_run_that_did_not_see_all_is_said_to_be_a_control(tmp_path):
+    assert "a control" not in page_of(tmp_path / "all", WHOLE_RUN).text
+    for key in ("covered", "shown"):
+        config = {**CONFIG, "data": {**CONFIG["data"], key: [[0.5, 0.0, 1.0, 1.0]]}}
+        text = page_of(tmp_path / key, {**WHOLE_RUN, "config.json": config}).text
+        assert f"a control: parts of its pictures were covered (config.data.{key}=((0.5, 0.0, 1.0, 1.0),))." in text
+    folder = tmp_path / "retrieval"
+    assert "a control" in page_of(folder, {"retrieval_validation.json": RETRIEVAL, "config.json": config}).text
+
+
 def test_a_fine_tuned_run(tmp_path):
     summary = {"steps": 300, "seconds": 63.5, "top1": 0.75, "top1_interval": [0.7, 0.8], "top5": 1.0, "videos": 128}
     config = {**CONFIG, "task": "action", "data": {**CONFIG["data"], "eval_split": "test3"}}

@@ -65,6 +65,18 @@ def test_only_trivial_rows(tmp_path):
     assert "in which nothing that is seen does" not in page.text
 
 
+def test_how_many_dark_maps_the_mass_in_boxes_leaves_out(tmp_path):
+    ends = {"mass_in_boxes_low": 0.2, "mass_in_boxes_high": 0.3}
+    rows = [
+        localization_row("cam", "network", 0.5, mass_in_boxes=0.25, dark=3, **ends),
+        localization_row("attention", "network", 0.4, mass_in_boxes=0.25, dark=0, **ends),
+        localization_row("cam, untrained", "untrained", 0.3, mass_in_boxes=None, dark=52),
+    ]
+    table = page_of(tmp_path, {"localization_validation.json": localization(rows=rows)}).rows()
+    masses = [table[name][-1] for name in ("cam", "attention", "cam, untrained")]
+    assert masses == ["25.0 20.0–30.0 without 3 dark", "25.0 20.0–30.0", "– without 52 dark"]
+
+
 def test_heads(tmp_path):
     heads = [{"sources": 2, "clips": 20, "combined": 1.3, "by_any_head": 1.625, "told_apart": 1.2}]
     page = page_of(tmp_path, {"localization_validation.json": localization(heads=heads)})

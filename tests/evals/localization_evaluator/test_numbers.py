@@ -3,6 +3,7 @@
 import functools
 import json
 import types
+import weakref
 
 import jax
 import matplotlib.image
@@ -118,6 +119,26 @@ def test_the_network_before_training_is_judged_once(config, make):
     second = dict(evaluator.run(other))
     assert evaluator._untrained is untrained
     assert second["alignment_pixel_ap"] == untrained.scores["alignment"].pixel_ap != first["alignment_pixel_ap"]
+
+
+def test_enlarged_maps_are_made_and_dropped_one_by_one(config, make, monkeypatch):
+    """However many clips there are: of the 5 judged ones no more than two enlarged maps are there at a time."""
+    evaluator, alive, counts = make(config), weakref.WeakSet(), []
+
+    def watched(map_HxW, enlarge=evaluator._enlarge):
+        counts.append(len(alive))
+        alive.add(enlarged := enlarge(map_HxW).view(Watched))
+        return enlarged
+
+    monkeypatch.setattr(evaluator, "_enlarge", watched)
+    list(evaluator.run(STATE))
+    assert len(counts) > 20 and max(counts) <= 2
+
+
+class Watched(np.ndarray):
+    """An array that can be told from others, as a set of what is alive asks for."""
+
+    __hash__, __eq__ = object.__hash__, object.__eq__
 
 
 def test_what_is_above_0_counts_most_in_the_middle():
