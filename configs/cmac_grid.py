@@ -3,7 +3,8 @@
 python -m cmav.main --config=configs/cmac_grid.py
 
 It starts from the encoders of a run of `configs/sync_grid.py`, which says how to build the data of both:
-`--config.init.checkpoint=…`, by default runs/sync_grid.
+`--config.init.checkpoint=…`, by default runs/sync_grid. These are kept as they are: two cores cannot train them again,
+on clips of this length, within minutes.
 """
 
 from cmav import config as cmav_config
@@ -20,6 +21,7 @@ def get_config():
     config.model = synchronized.model
     config.init.checkpoint = "runs/sync_grid"
     config.cmac.audio_consistency = 0.0  # The map of this audio encoder has no frequencies.
+    config.optim.frozen = ("backbone",)
     config.optim.learning_rate = 1e-3
     config.checkpoint.every = 100
     config.evals.retrieval.every = 100

@@ -83,8 +83,8 @@ _CMAC_GRID = Experiment(
     arms={
         "contrast": f"{_NO_CONSISTENCY} --config.cmac.negatives=none",
         "+ within": _NO_CONSISTENCY,
-        "all": "",
-        "all, from scratch": "--config.init.checkpoint=",
+        "+ within, + visual consistency": "",
+        "the same, from scratch": '--config.init.checkpoint= --config.optim.frozen="()" --config.phases[0].steps=1000',
     },
     columns={
         "R@1 video→audio": "pretraining/video_to_audio_r1",

@@ -73,7 +73,7 @@ def write(path, form, pictures, samples, late_ms: float, rng: np.random.Generato
         wanted = np.arange(int(end * fps)) / float(fps)
     else:  # as telephones record: now a frame later, now one left out
         wanted = times[rng.random(len(times)) > 0.2]
-        wanted[1:] += rng.uniform(0, 0.01, len(wanted) - 1)
+        wanted[1:] += rng.uniform(-0.005, 0.005, len(wanted) - 1)
     tick = Fraction(1, 60_000) if not fps else 1 / fps
     with av.open(str(path), "w") as made:
         video = made.add_stream(picture_codec, rate=fps or 25)
@@ -82,7 +82,8 @@ def write(path, form, pictures, samples, late_ms: float, rng: np.random.Generato
         sound = made.add_stream(sound_codec, rate=RATE, layout="mono" if channels == 1 else "stereo")
         packets = []
         for number, time in enumerate(wanted):
-            frame = av.VideoFrame.from_ndarray(pictures[int(np.searchsorted(times, time + 1e-6) - 1)][1], "rgb24")
+            # The nearest, as if filmed at this rate: what was on screen at this time would be half a picture older.
+            frame = av.VideoFrame.from_ndarray(pictures[int(np.abs(times - time).argmin())][1], "rgb24")
             frame.pts = (number + round(begin / tick)) if fps else round((time + begin) / tick)
             frame.time_base = tick
             packets += video.encode(frame)
