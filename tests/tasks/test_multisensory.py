@@ -50,10 +50,8 @@ def test_it_learns_what_is_in_sync():
     step = jax.jit(functools.partial(train.train_step, task=task, optimizer=optimizer, seed=0))
     state = train.create_state(config, task, optimizer, distributed.make_mesh())
     rng = np.random.default_rng(0)
-    for i in range(STEPS):
-        state, metrics = step(state, draw_flashes(rng, BATCH_SIZE))
-        if i % 5 == 4:
-            print(i, {k: float(v) for k, v in metrics.items()}, flush=True)
+    for _ in range(STEPS):
+        state, _ = step(state, draw_flashes(rng, BATCH_SIZE))
 
     @jax.jit
     def judge(variables, batch):
@@ -61,8 +59,7 @@ def test_it_learns_what_is_in_sync():
         return task.loss(outputs, batch)[1]["accuracy"]
 
     accuracy = judge({"params": state.params, **state.model_state}, draw_flashes(rng, 64))
-    print(accuracy)
-    assert accuracy > 0.75
+    assert accuracy > 0.85
 
 
 def test_maps_of_whole_pictures_and_finer_ones():

@@ -107,7 +107,7 @@ class Encoder(nn.Module):
 def normalised(
     x: jax.Array, config: FrozenConfigDict, train: bool, mask: jax.Array | None = None, name: str = "norm"
 ) -> jax.Array:
-    """BatchNorm of x [N, ..., C], a submodule of this name of whose compact method calls. `mask` as in `ConvLayer`."""
+    """BatchNorm of x [N, ..., C], which the module that calls this has under this name. `mask` as in `ConvLayer`."""
     norm = BatchNorm(momentum=config.batch_norm_momentum, epsilon=BATCH_NORM_EPSILON, dtype=x.dtype, name=name)
     if mask is not None:
         mask = mask.reshape(-1, *(1,) * (x.ndim - 1))

@@ -208,7 +208,8 @@ class MultisensoryAudio(Encoder):
         kernel = parse([pool])[0].kernel[0]
         pooled = centres[: len(centres) // kernel * kernel].reshape(-1, kernel).mean(axis=1)
         later = field_centres(tuple(itertools.chain.from_iterable(blocks)), len(pooled), axis=0)
-        return (pooled[0] + (pooled[1] - pooled[0]) * later) / rate
+        step = kernel * parse(first)[0].strides[0]  # samples, from one pooled to the next
+        return (pooled[0] + step * later) / rate
 
     @nn.nowrap
     def _parts(self) -> list[Part]:
