@@ -39,6 +39,10 @@ ENCODERS = {
         # `blocks`: of each stage; `stride`: pixels from place to place of the map, 2, 4, ... for finer maps.
         "r2plus1d_18": {"width": 64, "blocks": (2, 2, 2, 2), "stride": 16},
         "r3d_18": {"width": 64, "blocks": (2, 2, 2, 2), "stride": 16},
+        # Owens & Efros 2018, the whole network but its logit: it takes the sound in on its way. `width`: channels of
+        # the first layer; `stride` as above, 32 or less. There are no tokens: of `config.model` it needs both encoders,
+        # `dtype`, `remat`, `conv_lowering` and `batch_norm_momentum`, and the rest means nothing.
+        "multisensory": {"width": 64, "stride": 32},
     },
     "audio": {
         # Companding "mu_law" is sign(x) log(1 + 255|x|) / log 256, as Owens & Efros; or "none".
@@ -57,6 +61,7 @@ ENCODERS = {
             "masks": 0,
             "mask_share": 0.2,
         },
+        "multisensory": {"width": 64, "companding": "mu_law"},  # the sound's part of the same
     },
 }
 

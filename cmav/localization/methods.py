@@ -23,7 +23,10 @@ def check(methods: Iterable[str], known: Collection[str]) -> None:
       UserError: names the one that it does not have, and those that it has; or it has none at all.
     """
     if not known:
-        raise UserError("this network does not see and hear, so it has no maps of where the sound is.")
+        raise UserError(
+            "this network has no maps of where the sound is: it does not both see and hear, or it is a "
+            "fine-tuned one that fuses early."
+        )
     for method in methods:
         if method not in known:
             raise UserError(f"this network has no maps by the method {method!r}: choose one of {', '.join(known)}.")

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 from ml_collections import FrozenConfigDict
 
 from cmav.errors import UserError
-from cmav.models import maps
+from cmav.models import encoders, maps
 from cmav.models.backbone import Backbone
 from cmav.models.batch_norm import BatchNorm
+from cmav.models.fused_backbone import FusedBackbone
 from cmav.models.maps import MapMethod
 from cmav.models.precision import FLOAT32
 
@@ -62,12 +63,15 @@ class ActionNet(nn.Module):
     seen as by the paper's vision-only network, whatever the others of its batch have: the audio's features are zero,
     and the video stream attends to itself. A network of one stream has only that stream's parameters.
 
+    Where the video encoder `hears`, there are `fused` features, the mean of its map; see `FusedBackbone`.
+
     The second result is a flat dict of intermediates:
 
     | key                              | shape                                                                 |
     | -------------------------------- | --------------------------------------------------------------------- |
     | `video/…`, `audio/…`             | of the encoders, as in `AvsNet`: `layer_<i>`, `map`, `tokens`, `times` |
     | `video/features`, `audio/features` | [B, D], the final tokens' mean; zero audio where there is none        |
+    | or `fused/features`              | [B, D], and no tokens and times                                       |
     | `features`                       | [B, F], those of the network's streams, concatenated: the head's input |
     """
 
@@ -99,45 +103,30 @@ class ActionNet(nn.Module):
           UserError: where the mode is none of those that exist.
         """
         streams = streams_of(self.action.mode)
-        backbone = Backbone(self.config, name="backbone")
-        video, audio, out = None, None, {}
-        if "video" in streams:
-            video, video_out = backbone.encode_video(video_BxTxHxWxC, frame_rate=frame_rate, train=train)
-            out |= {f"video/{key}": x for key, x in video_out.items()}
-        if "audio" in streams:
-            # Silence must not move the statistics by which sound is normalised.
-            audio, audio_out = backbone.encode_audio(
-                audio_BxSx2, sample_rate=sample_rate, train=train, mask=has_audio_B
-            )
-            out |= {f"audio/{key}": x for key, x in audio_out.items()}
-
-        features = self._attend(backbone, video, audio, has_audio_B, train=train)
+        make_backbone = FusedBackbone if encoders.hears(self.config) else Backbone
+        features, out = make_backbone(self.config, name="backbone").features(
+            video_BxTxHxWxC if "video" in streams else None,
+            audio_BxSx2 if "audio" in streams else None,
+            has_audio_B,
+            frame_rate=frame_rate,
+            sample_rate=sample_rate,
+            train=train,
+        )
         out |= {f"{stream}/features": x for stream, x in features.items()}
-        out["features"] = jnp.concatenate([features[stream] for stream in streams], axis=-1)
+        out["features"] = jnp.concatenate(list(features.values()), axis=-1)
         head = ActionHead(self.action, self.config.dtype, self.config.batch_norm_momentum, name="head")
         # Of a single stream every clip has all features, whatever is said of its sound.
         has_audio = has_audio_B[:, None] | (len(streams) == 1)
-        has_feature = [jnp.broadcast_to(has_audio | (stream == "video"), features[stream].shape) for stream in streams]
+        has_feature = [jnp.broadcast_to(has_audio | (stream != "audio"), x.shape) for stream, x in features.items()]
         return head(out["features"], jnp.concatenate(has_feature, axis=-1), train=train), out
-
-    def _attend(self, backbone, video_BxNxD, audio_BxMxD, has_audio_B, *, train: bool) -> dict[str, jax.Array]:
-        """Each stream's features, [B, D]."""
-        if audio_BxMxD is None or video_BxNxD is None:
-            alone_video, alone_audio, _ = backbone.co_attend(video_BxNxD, audio_BxMxD, train=train)
-            alone = {"video": alone_video, "audio": alone_audio}
-            return {stream: x.mean(axis=1) for stream, x in alone.items() if x is not None}
-        video, audio, _ = backbone.co_attend(video_BxNxD, audio_BxMxD, train=train)
-        alone, _, _ = backbone.co_attend(video_BxNxD, None, train=train)
-        heard_Bx1 = has_audio_B[:, None]
-        return {
-            "video": jnp.where(heard_Bx1, video.mean(axis=1), alone.mean(axis=1)),
-            "audio": jnp.where(heard_Bx1, audio.mean(axis=1), 0),
-        }
 
     @nn.nowrap
     def map_methods(self) -> dict[str, MapMethod]:
-        """How it says where the sound is, if it sees and hears: as its backbone does, which knows of no class."""
-        if len(streams_of(self.action.mode)) < 2:
+        """How it says where the sound is, if it sees and hears: as its backbone does, which knows of no class.
+
+        A fused backbone does not say it: of its map, only a head knows.
+        """
+        if len(streams_of(self.action.mode)) < 2 or encoders.hears(self.config):
             return {}
 
         def with_one_audio(method):

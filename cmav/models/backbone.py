@@ -7,8 +7,10 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from ml_collections import FrozenConfigDict
 
+from cmav.errors import UserError
 from cmav.models import encoders
 from cmav.models.co_attention import CoAttention
 from cmav.models.positions import AddPositions
@@ -26,6 +28,11 @@ class Backbone(nn.Module):
     def setup(self):
         config = self.config
         check_model_config(config)
+        if encoders.hears(config):
+            raise UserError(
+                f"config.model.video.name={config.video.name!r} mixes the sound into the pictures, and this task's "
+                'network needs them apart: choose another, config.model.video = cmav.config.encoder("video", "conv3d").'
+            )
         self.video_encoder = encoders.video(config)
         self.audio_encoder = encoders.audio(config)
         self.video_positions = AddPositions(config)
@@ -60,6 +67,42 @@ class Backbone(nn.Module):
         video = video_NxVxD.repeat(pairs[1], axis=0)
         attended = self.co_attend(video, fold(audio_NxKxAxD), train=train)
         return jax.tree.map(lambda x: x.reshape(*pairs, *x.shape[1:]), attended)
+
+    def features(
+        self,
+        video_NxTxHxWxC: jax.Array | None,
+        audio_NxSx2: jax.Array | None,
+        has_audio_N: jax.Array,
+        *,
+        frame_rate: float,
+        sample_rate: float,
+        train: bool,
+    ) -> tuple[dict[str, jax.Array], dict[str, Any]]:
+        """What there is of `video` and `audio` as a vector each, [N, D], and the encoders' intermediates.
+
+        They are the means of the final tokens. A clip without audio is as if there were only video, whatever the others
+        have, and its audio is zero.
+        """
+        video, audio, out = None, None, {}
+        if video_NxTxHxWxC is not None:
+            video, video_out = self.encode_video(video_NxTxHxWxC, frame_rate=frame_rate, train=train)
+            out |= {f"video/{key}": x for key, x in video_out.items()}
+        if audio_NxSx2 is not None:
+            # Silence must not move the statistics by which sound is normalised.
+            audio, audio_out = self.encode_audio(audio_NxSx2, sample_rate=sample_rate, train=train, mask=has_audio_N)
+            out |= {f"audio/{key}": x for key, x in audio_out.items()}
+        if video is None or audio is None:
+            alone_video, alone_audio, _ = self.co_attend(video, audio, train=train)
+            alone = {"video": alone_video, "audio": alone_audio}
+            return {stream: x.mean(axis=1) for stream, x in alone.items() if x is not None}, out
+        attended_video, attended_audio, _ = self.co_attend(video, audio, train=train)
+        alone, _, _ = self.co_attend(video, None, train=train)
+        heard_Nx1 = has_audio_N[:, None]
+        both = {
+            "video": jnp.where(heard_Nx1, attended_video.mean(axis=1), alone.mean(axis=1)),
+            "audio": jnp.where(heard_Nx1, attended_audio.mean(axis=1), 0),
+        }
+        return both, out
 
 
 def fold(x_NxK: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Average pooling with SAME padding, and a gradient that is fast on CPU."""
+"""Average pooling with SAME padding, and a gradient that is fast on CPU; and maxima."""
 
 import jax
 import jax.numpy as jnp
@@ -76,3 +76,28 @@ def _divide_by_counts(y: jax.Array, axes: tuple[Axis, ...]) -> jax.Array:
         count = ((taps >= 0) & (taps < length)).sum(axis=1)
         counts = counts * np.expand_dims(count, [i for i in range(y.ndim) if i != axis])
     return y * jnp.asarray(1 / counts, y.dtype)
+
+
+def max_pool(
+    x: jax.Array, kernel: tuple[int, ...], strides: tuple[int, ...], dilation: tuple[int, ...] | None = None
+) -> jax.Array:
+    """Maxima over windows of x [N, *axes, C], SAME: what lies outside of x does not count. As `average_pool`."""
+    dilation = dilation or (1,) * len(kernel)
+    padding = ((0, 0), *map(same_padding, x.shape[1:-1], kernel, strides, dilation), (0, 0))
+    least = np.array(-np.inf, x.dtype)
+    return lax.reduce_window(
+        x, least, lax.max, (1, *kernel, 1), (1, *strides, 1), padding, window_dilation=(1, *dilation, 1)
+    )
+
+
+def max_of_parts(x_NxMxC: jax.Array, num_parts: int) -> jax.Array:
+    """Maxima over parts of the axis M, as many as asked for and as even as they go: [N, num_parts, C].
+
+    Where there are more parts than steps, steps are repeated.
+    """
+    length = x_NxMxC.shape[1]
+    starts = np.arange(num_parts) * length // num_parts
+    ends = np.maximum(np.arange(1, num_parts + 1) * length // num_parts, starts + 1)
+    # The shorter parts have their last step twice: neither the maximum nor its gradient is another.
+    steps = np.minimum(starts[:, None] + np.arange((ends - starts).max()), ends[:, None] - 1)
+    return x_NxMxC[:, steps].max(axis=2)

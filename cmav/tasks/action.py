@@ -24,6 +24,7 @@ import optax
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from cmav.errors import UserError
+from cmav.models import encoders
 from cmav.models.action_net import ActionNet, streams_of
 from cmav.tasks.base import Classes, ClipTask, Maps, Section
 
@@ -46,6 +47,11 @@ class Action(ClipTask):
     def from_config(cls, config: ConfigDict, phase: Mapping[str, Any]) -> "Action":
         action = FrozenConfigDict({**config.action, "num_classes": _num_classes(config)})
         _check(action)
+        if streams_of(action.mode) == ("audio",) and encoders.hears(config.model):
+            raise UserError(
+                f"config.action.mode={action.mode!r}: the video encoder {config.model.video.name!r} takes the sound "
+                "in, so there is no network of sound alone. Choose full, vision_only or scratch."
+            )
         return super().from_config(config, phase, action_config=action, seed=config.seed)
 
     @classmethod
@@ -63,7 +69,7 @@ class Action(ClipTask):
 
     @property
     def abilities(self) -> frozenset[type]:
-        return frozenset({Classes, Maps} if len(self.streams) > 1 else {Classes})
+        return frozenset({Classes, Maps} if self.map_methods() else {Classes})
 
     @property
     def mode(self) -> str:

@@ -21,7 +21,9 @@ import jax.numpy as jnp
 import optax
 
 from cmav.errors import UserError
+from cmav.models import encoders
 from cmav.models.avs_net import AvsNet
+from cmav.models.multisensory_net import MultisensoryNet
 from cmav.tasks.base import ClipTask, Maps, Offsets, Pairs
 from cmav.tasks.losses import alignment_loss, balanced, is_correct
 
@@ -40,6 +42,11 @@ class Avs(ClipTask):
     def from_config(cls, config, phase):
         if config.data.num_shifted < 1:
             raise UserError(f"config.data.num_shifted={config.data.num_shifted} must be at least 1.")
+        if config.loss.alignment_weight and encoders.hears(config.model):
+            raise UserError(
+                f"config.loss.alignment_weight={config.loss.alignment_weight}: this loss compares tokens of both "
+                f"streams, and with config.model.video.name={config.model.video.name!r} there are none: set it to 0."
+            )
         phase = dict(phase)
         shifts = phase.pop("shift_seconds", config.data.shift_seconds)
         return super().from_config(config, phase, training_shifts=tuple(shifts))
@@ -48,8 +55,8 @@ class Avs(ClipTask):
     def num_audios(self) -> int:
         return 1 + self.data_config.num_shifted
 
-    def model(self) -> AvsNet:
-        return AvsNet(self.model_config)
+    def model(self) -> AvsNet | MultisensoryNet:
+        return (MultisensoryNet if encoders.hears(self.model_config) else AvsNet)(self.model_config)
 
     # TensorFlow is imported where it is used: models, steps and benchmarks run without it.
 

@@ -18,8 +18,8 @@ def test_without_a_name_it_is_the_networks_first():
     [
         ("attention", ("cam", "similarity"), "no maps by the method 'attention': choose one of cam, similarity"),
         ("cams", ("cam",), "no maps by the method 'cams': choose one of cam"),
-        (None, (), "does not see and hear"),
-        ("cam", (), "does not see and hear"),
+        (None, (), "has no maps of where the sound is"),
+        ("cam", (), "has no maps of where the sound is"),
     ],
 )
 def test_what_a_network_has_not_is_refused(method, known, said):

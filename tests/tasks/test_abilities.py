@@ -29,11 +29,16 @@ def without_bands():
     return config
 
 
+MULTISENSORY = {
+    f"model.{stream}": cmav_config.encoder(stream, "multisensory", width=2) for stream in ("video", "audio")
+}
 CASES = {
     "avs": (make(tiny_config.get_config), {Pairs, Maps, Offsets}),
+    "avs that fuses early": (make(tiny_config.get_config, **MULTISENSORY), {Pairs, Maps, Offsets}),
     "cmac": (make(tiny_config.get_cmac_config), {Embeddings, Bands, Maps}),
     "cmac without frequencies": (make(without_bands), {Embeddings, Maps}),
     "action": (make(tiny_config.get_action_config), {Classes, Maps}),
+    "action that fuses early": (make(tiny_config.get_action_config, **MULTISENSORY), {Classes}),
     "action of pictures": (make(tiny_config.get_action_config, **{"action.mode": "vision_only"}), {Classes}),
     "action of sounds": (make(tiny_config.get_action_config, **{"action.mode": "audio_only"}), {Classes}),
 }

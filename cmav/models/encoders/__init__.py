@@ -7,11 +7,17 @@ from cmav.errors import UserError
 from cmav.models.encoders.base import Encoder
 from cmav.models.encoders.layered import Conv1d, Conv3d
 from cmav.models.encoders.log_mel import LogMel2d
+from cmav.models.encoders.multisensory import MultisensoryAudio, MultisensoryVideo
 from cmav.models.encoders.residual import R2Plus1d, R3d
 from cmav.models.encoders.video import VideoEncoder
 
-VIDEO: dict[str, type[VideoEncoder]] = {"conv3d": Conv3d, "r2plus1d_18": R2Plus1d, "r3d_18": R3d}
-AUDIO: dict[str, type[Encoder]] = {"conv1d": Conv1d, "log_mel_2d": LogMel2d}
+VIDEO: dict[str, type[VideoEncoder]] = {
+    "conv3d": Conv3d,
+    "r2plus1d_18": R2Plus1d,
+    "r3d_18": R3d,
+    "multisensory": MultisensoryVideo,
+}
+AUDIO: dict[str, type[Encoder]] = {"conv1d": Conv1d, "log_mel_2d": LogMel2d, "multisensory": MultisensoryAudio}
 
 
 def video(config: FrozenConfigDict) -> VideoEncoder:
@@ -22,6 +28,11 @@ def video(config: FrozenConfigDict) -> VideoEncoder:
 def audio(config: FrozenConfigDict) -> Encoder:
     """The encoder of sound of `config.model`."""
     return AUDIO[config.audio.name](config.audio, config)
+
+
+def hears(config: FrozenConfigDict) -> bool:
+    """Whether the video encoder of `config.model` takes the sound in on its way (`VideoEncoder`)."""
+    return getattr(VIDEO.get(config.video.name), "hears", False)  # Of a name that is not known, `check` tells.
 
 
 def check(config: FrozenConfigDict) -> None:

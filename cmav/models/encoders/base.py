@@ -36,14 +36,21 @@ class Encoder(nn.Module):
     def setup(self):
         self.fc = nn.Dense(self.config.hidden_size, dtype=self.config.dtype)
 
-    @nn.compact
     def __call__(
         self, x: jax.Array, *, rate: float, train: bool, mask: jax.Array | None = None
     ) -> tuple[jax.Array, dict[str, Any]]:
         """Returns the tokens, which have no positions yet, and every intermediate.
 
-        These are `layer_<i>` for each layer, `map`, which is the last of them, `tokens`, and `times`, NumPy float64
-        [T'], the tokens' in seconds.
+        These are those of `encode`, `tokens`, and `times`, NumPy float64 [T'], the tokens' in seconds. Arguments are
+        as there.
+        """
+        out = self.encode(x, rate=rate, train=train, mask=mask)
+        tokens = self.tokens_of(out["map"])
+        return tokens, {**out, "tokens": tokens, "times": self.times(x.shape[1], rate)}
+
+    @nn.compact
+    def encode(self, x: jax.Array, *, rate: float, train: bool, mask: jax.Array | None = None) -> dict[str, jax.Array]:
+        """Returns `layer_<i>` for each layer, and `map`, which is the last of them: for who needs no tokens.
 
         Args:
           x: uint8 frames [N, T, H, W, 3], or int16 samples [N, S, 2]; or a mixture of such, in their range.
@@ -51,13 +58,12 @@ class Encoder(nn.Module):
           train: whether BatchNorm uses the batch's statistics.
           mask: bool [N]; rows where it is false are encoded, but kept out of BatchNorm's statistics in training.
         """
-        out, length = {}, x.shape[1]
+        out = {}
         x = self.front_end(x, rate, train).astype(self.config.dtype)
         for i, layer in enumerate(self.layers()):
             x = layer(x, train, mask)
             out[f"layer_{i}"] = x
-        out["map"], out["tokens"] = x, self.tokens_of(x)
-        return out["tokens"], {**out, "times": self.times(length, rate)}
+        return {**out, "map": x}
 
     def tokens_of(self, x: jax.Array) -> jax.Array:
         """[N, T', (axes,) C'], a `map` -> [N, T', hidden_size], the `tokens` that come of it."""
@@ -98,8 +104,18 @@ class Encoder(nn.Module):
         return field_centres(self.geometry(), length, axis=0) / rate
 
 
+def normalised(
+    x: jax.Array, config: FrozenConfigDict, train: bool, mask: jax.Array | None = None, name: str = "norm"
+) -> jax.Array:
+    """BatchNorm of x [N, ..., C], which the module that calls this has under this name. `mask` as in `ConvLayer`."""
+    norm = BatchNorm(momentum=config.batch_norm_momentum, epsilon=BATCH_NORM_EPSILON, dtype=x.dtype, name=name)
+    if mask is not None:
+        mask = mask.reshape(-1, *(1,) * (x.ndim - 1))
+    return norm(x, use_running_average=not train, mask=mask)
+
+
 class ConvLayer(nn.Module):
-    """Convolution, BatchNorm and, unless `relu` is false, ReLU.
+    """Convolution and, unless `norm` or `relu` are false, BatchNorm and ReLU.
 
     `mask`, bool [N], says which rows the batch's statistics are of; None: all. Of no row: the stored ones stay.
     """
@@ -107,6 +123,7 @@ class ConvLayer(nn.Module):
     layer: Layer
     config: FrozenConfigDict
     relu: bool = True
+    norm: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None = None) -> jax.Array:
@@ -119,10 +136,6 @@ class ConvLayer(nn.Module):
             x = conv2d(x, kernel, layer.strides, self.config.conv_lowering)
         else:
             x = conv1d(x, kernel, layer.strides, layer.dilation)
-        norm = BatchNorm(
-            momentum=self.config.batch_norm_momentum, epsilon=BATCH_NORM_EPSILON, dtype=x.dtype, name="norm"
-        )
-        if mask is not None:
-            mask = mask.reshape(-1, *(1,) * (x.ndim - 1))
-        x = norm(x, use_running_average=not train, mask=mask)
+        if self.norm:
+            x = normalised(x, self.config, train, mask)
         return nn.relu(x) if self.relu else x

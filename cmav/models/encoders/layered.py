@@ -62,11 +62,7 @@ class Conv1d(_Layered):
     @staticmethod
     def check(settings: FrozenConfigDict) -> None:
         _check_layers("config.model.audio.layers", settings.layers, num_axes=1)
-        if settings.companding not in COMPANDINGS:
-            raise UserError(
-                f"config.model.audio.companding={settings.companding!r} is not known: choose one of "
-                f"{', '.join(COMPANDINGS)}."
-            )
+        check_companding(settings)
 
     def front_end(self, x, rate, train):
         return scale_samples(x, self.settings.companding)
@@ -81,6 +77,15 @@ def scale_samples(audio: jax.Array, companding: str) -> jax.Array:
     if companding == "mu_law":
         x = jnp.sign(x) * jnp.log1p(255 * jnp.abs(x)) / jnp.log(256.0)
     return x
+
+
+def check_companding(settings: FrozenConfigDict) -> None:
+    """Raises UserError where `companding` is none of `COMPANDINGS`."""
+    if settings.companding not in COMPANDINGS:
+        raise UserError(
+            f"config.model.audio.companding={settings.companding!r} is not known: choose one of "
+            f"{', '.join(COMPANDINGS)}."
+        )
 
 
 def _check_layers(key: str, layers: Any, num_axes: int) -> None:

@@ -105,6 +105,12 @@ def blocks_of(
             features_in = features
 
 
+def finer_parts(parts: Sequence[Part], stride: int) -> list[Part]:
+    """As `layers.finer`, of layers that stand in parts."""
+    layers = iter(finer(tuple(itertools.chain.from_iterable(parts)), stride))
+    return [tuple(itertools.islice(layers, len(part))) for part in parts]
+
+
 def check_size(key: str, settings: FrozenConfigDict) -> None:
     """Checks `width` and `blocks`.
 
@@ -114,13 +120,18 @@ def check_size(key: str, settings: FrozenConfigDict) -> None:
     Raises:
       UserError: names the key.
     """
-    if not _is_count(settings.width):
-        raise UserError(f"{key}.width={settings.width!r} must be a whole number of channels, at least 1.")
+    check_width(key, settings)
     if not settings.blocks or not all(map(_is_count, settings.blocks)):
         raise UserError(
             f"{key}.blocks={settings.blocks!r} must be the number of blocks of each stage, at least 1, for example "
             "(2, 2, 2, 2)."
         )
+
+
+def check_width(key: str, settings: FrozenConfigDict) -> None:
+    """Checks `width`; as `check_size`."""
+    if not _is_count(settings.width):
+        raise UserError(f"{key}.width={settings.width!r} must be a whole number of channels, at least 1.")
 
 
 def _is_count(value: Any) -> bool:
@@ -151,8 +162,7 @@ class _VideoResidual(VideoEncoder, Residual):
     def parts(self):
         strides = ((1, 1, 1), *[(2, 2, 2)] * (len(self.settings.blocks) - 1))
         parts = [self._stem(), *(self._block(*block) for block in blocks_of(self.settings, strides))]
-        layers = iter(finer(sum(parts, ()), self.settings.stride))
-        return [tuple(itertools.islice(layers, len(part))) for part in parts]
+        return finer_parts(parts, self.settings.stride)
 
     @nn.nowrap
     def _stem(self) -> Part:

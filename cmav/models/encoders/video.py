@@ -11,7 +11,12 @@ from cmav.models.layers import field_centres, map_stride
 
 
 class VideoEncoder(Encoder):
-    """Its map is [N, T', H', W', C']."""
+    """Its map is [N, T', H', W', C'].
+
+    One that `hears` takes the sound in on its way (`multisensory.MultisensoryVideo`), so that its map is of a pair.
+    """
+
+    hears = False
 
     @nn.nowrap
     def places(self, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
