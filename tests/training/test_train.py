@@ -136,7 +136,7 @@ def test_one_step_of_the_papers_config_shrunken(config, tmp_path):
 
 
 def test_a_curriculum_of_negatives(config, tmp_path):
-    """From other videos over a mixture to shifts, with lines of progress that begin in one phase and end in the next."""
+    """Other videos, a mixture, shifts; with lines of progress that begin in one phase and end in the next."""
     clips = dict(frame_rate=10.0, batch_size=8, steps=3)
     config.phases = (
         {**clips, "other_share": 1.0},
