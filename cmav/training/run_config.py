@@ -122,7 +122,7 @@ def _to_6(config: dict[str, Any]) -> dict[str, Any]:
     """From version 6 on, a clip's negatives may be of another video."""
     evals = {
         name: {"negatives": "shifted", **settings} if settings.get("type") == "pretext" else settings
-        for name, settings in config["evals"].items()
+        for name, settings in config.get("evals", {}).items()
     }
     return {**config, "data": {"other_share": 0.0, **config["data"]}, "evals": evals}
 
