@@ -90,8 +90,9 @@ def get_default(task: str = "avs") -> ConfigDict:
     config.task = task
 
     # Training walks these in order. `frame_rate` is in Hz, rounded to what every n-th stored frame can give. With
-    # `shift_seconds` a phase trains with other shifts than `data.shift_seconds`; evaluations keep those. Give it in a
-    # config file: the command line (--config.phases[0].shift_seconds) can only change one that is there.
+    # `shift_seconds` or `other_share` a phase trains with others than those of `data`, for a curriculum from easy to
+    # hard; evaluations keep the shifts of `data`. Give them in a config file: the command line
+    # (--config.phases[0].shift_seconds) can only change what is there.
     config.phases = (
         dict(frame_rate=7.5, batch_size=64, steps=100_000),
         dict(frame_rate=29.97, batch_size=32, steps=650_000),
@@ -113,6 +114,9 @@ def get_default(task: str = "avs") -> ConfigDict:
     config.data.shown = ()
     config.data.shift_seconds = (2.0, 5.8)  # least and greatest |shift| of the shifted audio
     config.data.num_shifted = 1  # shifted audios of each clip, beside the one in sync: the paper's K is 2
+    # Of the training clips, 0 to 1: of so many these audios are not shifted ones of their own, but of another video. 1
+    # is audio-visual correspondence (AVC). What evaluations ask is `negatives` of each.
+    config.data.other_share = 0.0
     # Control experiment: all audios of a clip are shifted, so nothing can be learned. Accuracy must stay at 0.5.
     config.data.shift_both = False
     config.data.max_bad_fraction = 0.05  # of a split's records; past it training stops
@@ -256,6 +260,13 @@ def offset_evaluator(**changes) -> ConfigDict:
     return config
 
 
+def correspondence_evaluator(config: ConfigDict, **changes) -> ConfigDict:
+    """As `config.evals.pretext`, but of whose video is the sound? For `config.evals.<name>`."""
+    evaluator = config.evals.pretext.copy_and_resolve_references()
+    evaluator.lock().update(negatives="other", **changes)
+    return evaluator
+
+
 def trained_by(task: str) -> str:
     """The command that trains this task: pretraining's, or fine-tuning's."""
     return "cmav.finetune" if task == "action" else "cmav.main"
@@ -267,6 +278,9 @@ def _avs_defaults(config: ConfigDict) -> None:
     config.evals.pretext.every = 10_000  # steps; the last step always
     config.evals.pretext.batch_size = 32
     config.evals.pretext.pairs_per_clip = 1
+    # The audios that are not a clip's own: "shifted" by data.shift_seconds, or of an "other" video. For both side by
+    # side: config.evals.correspondence = cmav_config.correspondence_evaluator(config).
+    config.evals.pretext.negatives = "shifted"
     config.evals.pretext.seed = 0  # of the fixed aligned/shifted pairs
     config.evals.localization = _localization(("cam", "attention"))
 

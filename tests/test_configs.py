@@ -53,3 +53,10 @@ def test_a_mistyped_key_in_a_config_names_the_right_one():
     config = cmav_config.get_default()
     with pytest.raises(AttributeError, match="learning_rate"):
         config.optim.learning_rat = 0.1
+
+
+def test_the_curriculum_has_as_many_steps_as_the_demo():
+    demo, curriculum = (importlib.import_module(f"configs.{name}").get_config() for name in ("demo", "demo_curriculum"))
+    assert sum(phase["steps"] for phase in curriculum.phases) == demo.phases[0]["steps"]
+    assert [make_task(curriculum, phase).partner_share(train=True) for phase in curriculum.phases] == [1.0, 0.5, 0.0]
+    assert {one.negatives for one in curriculum.evals.values() if one.type == "pretext"} == {"shifted", "other"}

@@ -52,6 +52,26 @@ def require_any(index: SplitIndex, records: Sequence[int], files: Collection[str
     )
 
 
+def require_two_videos(index: SplitIndex, records: Sequence[int]) -> None:
+    """Checks that not all of some records are of one video, as far as their ids can be read.
+
+    Raises:
+      UserError: where all were looked at, and all are of one.
+    """
+    looked_at = records[:: -(-len(records) // _CLIPS_TO_LOOK_AT)]
+    files = set()
+    for clip_id in read_clip_ids(index, looked_at):
+        files.add(None if clip_id is None else file_of(clip_id.decode(errors="replace")))
+        if len(files) > 1:
+            return
+    if len(looked_at) == len(records) and None not in files:
+        raise UserError(
+            f"split {index.split!r} in {index.folder!r} has usable records of one video only ({len(records)}), and "
+            "audio of another is asked for: build the split from more videos, or take shifted audio alone "
+            "(other_share=0 in training, negatives='shifted' of an evaluator)."
+        )
+
+
 def _read(index: SplitIndex, record: int) -> bytes | None:
     row = index.rows[record]
     path = shard_path(index.folder, index.physical_split, int(row["shard"]), index.num_shards)

@@ -73,6 +73,11 @@ class ClipShape:
         """Audio samples in the clip: 88,200 for 4.2 s at 21 kHz."""
         return round(self.seconds * self.sample_rate)
 
+    @property
+    def stored_seconds(self) -> float:
+        """Length of the shortest record that holds the clip."""
+        return self.stored_frames / self.stored_frame_rate
+
     def shift_frames(self, shift_seconds: tuple[float, float]) -> tuple[int, int]:
         """The least and the greatest |shift| of a shifted audio, in stored frames, both included.
 

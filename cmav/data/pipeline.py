@@ -5,6 +5,11 @@ and resumed. Nothing is shuffled through a buffer and no iterator state is saved
 stream belongs to epoch p // n and is record permutation_epoch(p % n), and what is random in it (clip, crop, ...) is
 seeded by (seed, epoch, record).
 
+An example may also need something of another video, such as a sound that is not its own. Then a second record is read
+for it, its partner, which is a function of the example's seed and record alone, as all else. A partner from the same
+batch would have cost no reading, but would depend on the batch size, on what pads an evaluation, and on who is its
+neighbour.
+
 A thread of Python does one example at a time: it reads a record by number and calls one traced TensorFlow function on
 it, which parses, samples and decodes without holding the interpreter's lock. Sound of another rate is resampled between
 the first two, by a Python function, which holds the lock meanwhile. So whatever is wrong with a record is an error of
@@ -28,12 +33,13 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from cmav.data import resampling, schema
+from cmav.data.files import file_of
 from cmav.data.index import DAMAGE, DatasetError, SplitIndex
 
 _BAD_RECORDS_TO_NAME = 5
 
 # Kinds of random draws, so that no two kinds share a seed.
-_PERMUTATION, _TRAINING, _REPLACEMENT, _EVALUATION = range(4)
+_PERMUTATION, _TRAINING, _REPLACEMENT, _EVALUATION, _WANTS_PARTNER, _PARTNER = range(6)
 
 # The record to read, the seed (int32 [2]) of what is random in the example, and which of the record's views it is.
 Candidate = tuple[int, np.ndarray, int]
@@ -60,6 +66,9 @@ class Loader:
       num_threads: examples made at the same time; 0: one for each CPU core.
       prefetch_batches: batches under way beside the one that the consumer has.
       sample_rate: of the audio that `make_example` gets, Hz; None: as it is stored.
+      partner_share: probability that an example is made with a partner: 0 to 1.
+      lend: TensorFlow: what an example takes of its partner, a tensor of fixed shape, from the partner's record and a
+        seed, int32 [2]. `make_example` then gets it as `lent`.
     """
 
     index: SplitIndex
@@ -69,13 +78,18 @@ class Loader:
     num_threads: int = 0
     prefetch_batches: int = 2
     sample_rate: int | None = None
+    partner_share: float = 0.0
+    lend: Callable[[dict[str, tf.Tensor], tf.Tensor], tf.Tensor] | None = None
 
     @classmethod
-    def of(cls, index: SplitIndex, make_example: Callable, records: np.ndarray, data: ConfigDict) -> "Loader":
-        """With the limits, threads and sample rate of `config.data`."""
+    def of(
+        cls, index: SplitIndex, make_example: Callable, records: np.ndarray, data: ConfigDict, **partners: Any
+    ) -> "Loader":
+        """With the limits, threads and sample rate of `config.data`; `partners`: `partner_share` and `lend`."""
         return cls(
             *(index, make_example, records, data.max_bad_fraction),
             *(data.num_threads, data.prefetch_batches, data.sample_rate),
+            **partners,
         )
 
     def __post_init__(self):
@@ -84,7 +98,9 @@ class Loader:
         self.index.check_shards()
         self._bad: dict[int, str] = {}
         self._lock = threading.Lock()
-        self._traced = self._trace()
+        self._traced_lend = self._trace_lend() if self.partner_share > 0 else None
+        self._traced = self._trace(with_partner=False) if self.partner_share < 1 else None
+        self._traced_with_partner = self._trace(with_partner=True) if self.partner_share > 0 else None
 
     @property
     def bad_records(self) -> set[int]:
@@ -181,7 +197,7 @@ class Loader:
         """Writes the first candidate that is not damaged into a row of the batch."""
         for record, seed, view in candidates:
             try:
-                example = self._traced(tf.constant(self.index.read(record)), tf.constant(seed), tf.constant(view))
+                example = self._example(record, seed, view)
             except DAMAGE as error:
                 self._note_bad(record, error)
                 continue
@@ -189,6 +205,44 @@ class Loader:
                 batch[key][row] = np.asarray(value)[()]  # A view; of a single text, the text itself.
             batch["mask"][row] = 1.0
             return
+
+    def _example(self, record: int, seed: np.ndarray, view: int) -> dict[str, tf.Tensor]:
+        """Raises one of `DAMAGE` where the record is damaged, not where its partner is."""
+        serialized = tf.constant(self.index.read(record))
+        given = (serialized, tf.constant(seed), tf.constant(view))
+        if self._wants_partner(seed):
+            return self._traced_with_partner(*given, self._borrow(record, serialized, seed))
+        return self._traced(*given)
+
+    def _wants_partner(self, seed: np.ndarray) -> bool:
+        if not 0 < self.partner_share < 1:
+            return self.partner_share > 0
+        return int(_seed(_WANTS_PARTNER, *seed.tolist()).view(np.uint64)[0]) < self.partner_share * 2**64
+
+    def _borrow(self, record: int, serialized: tf.Tensor, seed: np.ndarray) -> tf.Tensor:
+        """What an example takes of its partner: of another video, the first in an order that is a function of the seed.
+
+        Raises:
+          One of `DAMAGE`, where the record itself has no id.
+          DatasetError: where there is no record of another video that can be read.
+        """
+        video, count = _video_of(serialized), len(self.records)
+        seed = _seed(_PARTNER, *seed.tolist())
+        for place in range(count):
+            place = tf.random.experimental.index_shuffle(np.int64(place), seed, np.int64(count - 1))
+            partner = int(self.records[int(place)])
+            if partner == record:
+                continue
+            try:
+                other = tf.constant(self.index.read(partner))
+                if _video_of(other) != video:
+                    return self._traced_lend(other, tf.constant(seed))
+            except DAMAGE as error:
+                self._note_bad(partner, error)
+        raise DatasetError(
+            f"{self.index.where(record)} needs audio of another video, and split {self.index.split!r} has no record of "
+            "one that can be read."
+        )
 
     def _note_bad(self, record: int, error: Exception) -> None:
         reason = self.index.reason(record, error)
@@ -226,16 +280,16 @@ class Loader:
             "config.data.max_bad_fraction."
         )
 
-    def _trace(self):
-        """From a serialized record, a seed and a view to an example, as one TensorFlow function."""
+    def _trace(self, *, with_partner: bool):
+        """From a serialized record, a seed, a view and what is lent to an example, as one TensorFlow function."""
         signature = [tf.TensorSpec([], tf.string), tf.TensorSpec([2], tf.int32), tf.TensorSpec([], tf.int32)]
+        if with_partner:
+            lent = self._traced_lend.structured_outputs
+            signature.append(tf.TensorSpec(lent.shape, lent.dtype))
 
         @tf.function(input_signature=signature, autograph=False)
-        def example(serialized, seed, view):
-            record = schema.parse(serialized)
-            if self.sample_rate is not None:
-                record = resampling.at_rate(record, self.sample_rate)
-            return self.make_example(record, seed, view)
+        def example(serialized, seed, view, *lent):
+            return self.make_example(self._parse(serialized), seed, view, **({"lent": lent[0]} if lent else {}))
 
         traced = example.get_concrete_function()
         for key, value in traced.structured_outputs.items():
@@ -243,10 +297,24 @@ class Loader:
                 raise ValueError(f"make_example must give tensors of fixed shapes; {key!r} has {value.shape}.")
         return traced
 
+    def _trace_lend(self):
+        """From a partner's serialized record and a seed to what it lends, as one TensorFlow function."""
+        signature = [tf.TensorSpec([], tf.string), tf.TensorSpec([2], tf.int32)]
+
+        @tf.function(input_signature=signature, autograph=False)
+        def lend(serialized, seed):
+            return self.lend(self._parse(serialized), seed)
+
+        return lend.get_concrete_function()
+
+    def _parse(self, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+        record = schema.parse(serialized)
+        return record if self.sample_rate is None else resampling.at_rate(record, self.sample_rate)
+
     def _empty_batch(self, num_rows: int) -> dict[str, np.ndarray]:
         """A batch of padding: zeros and empty texts."""
         batch = {"mask": np.zeros(num_rows, np.float32)}
-        for key, value in self._traced.structured_outputs.items():
+        for key, value in (self._traced or self._traced_with_partner).structured_outputs.items():
             shape = (num_rows, *value.shape)
             batch[key] = np.full(shape, b"", object) if value.dtype == tf.string else np.zeros(shape, value.dtype.name)
         return batch
@@ -255,7 +323,9 @@ class Loader:
 def make_loader(index: SplitIndex, task: Any, data: ConfigDict, *, train: bool) -> Loader:
     """Makes a `cmav.tasks.Task`'s examples from the records of a split that it can use, as `config.data` says."""
     make_example = functools.partial(task.make_example, train=train)
-    return Loader.of(index, make_example, task.usable_records(index, train=train), data)
+    share = task.partner_share(train=train)
+    partners = {"partner_share": share, "lend": task.lend} if share else {}
+    return Loader.of(index, make_example, task.usable_records(index, train=train), data, **partners)
 
 
 def _finished(batch: dict[str, np.ndarray], filled: list[concurrent.futures.Future]) -> dict[str, np.ndarray]:
@@ -268,6 +338,10 @@ def _seed(*key: int) -> np.ndarray:
     """A seed, int32 [2], that is a function of the key alone, well mixed."""
     # Modulo, because a SeedSequence refuses the negative seeds that a user may give.
     return np.random.SeedSequence([part % 2**64 for part in key]).generate_state(2).view(np.int32)
+
+
+def _video_of(serialized: tf.Tensor) -> str:
+    return file_of(schema.clip_id_of(serialized).numpy().decode(errors="replace"))
 
 
 def _num_cpus() -> int:

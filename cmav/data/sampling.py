@@ -44,8 +44,7 @@ def sample_pair(
     """
     least, greatest = shape.shift_frames(shift_seconds)
     num_audio_starts = _num_audio_starts(num_stored_frames, num_stored_samples, shape)
-    # The aligned audio must fit as well, and the audio may end a little before the frames do.
-    num_starts = tf.minimum(tf.maximum(num_stored_frames - shape.stored_frames + 1, 0), num_audio_starts)
+    num_starts = _num_starts(num_stored_frames, num_audio_starts, shape)  # The aligned audio must fit as well.
 
     # Audio starts that are early enough or late enough, for each start of the frames.
     starts = tf.range(num_starts)
@@ -78,6 +77,31 @@ def sample_pair(
     else:
         other = start
     return start, _first_sample(tf.stack([other, *shifted]), shape)
+
+
+def sample_moment(
+    seed: tf.Tensor, num_stored_frames: tf.Tensor, num_stored_samples: tf.Tensor, shape: ClipShape
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Chooses the frames of a clip and the audio of the same moment, uniformly over all starts that fit.
+
+    Args:
+      seed: int32 [2].
+      num_stored_frames: int32 [], frames in the record.
+      num_stored_samples: int32 [], audio samples in the record.
+      shape: of the clip.
+
+    Returns:
+      The first stored frame of the clip and the first sample of its audio, int32 [] each.
+
+    Raises:
+      tf.errors.InvalidArgumentError: where none fits, when run.
+    """
+    num_audio_starts = _num_audio_starts(num_stored_frames, num_stored_samples, shape)
+    num_starts = _num_starts(num_stored_frames, num_audio_starts, shape)
+    fits = tf.debugging.assert_positive(num_starts, message=f"the record is too short for {shape.seconds:g} s")
+    with tf.control_dependencies([fits]):
+        start = tf.random.stateless_uniform([], seed, maxval=num_starts, dtype=tf.int32)
+    return start, _first_sample(start, shape)
 
 
 def sample_clip(
@@ -159,6 +183,11 @@ def _first_sample(frame: tf.Tensor, shape: ClipShape) -> tf.Tensor:
     """The sample of the same instant as a stored frame, int32."""
     sample = tf.cast(frame, tf.float64) * shape.sample_rate / shape.stored_frame_rate
     return tf.cast(tf.floor(sample + 1e-6), tf.int32)  # 24000/1001 Hz is no float: frame 3 is sample 2002, not 2001.
+
+
+def _num_starts(num_stored_frames: tf.Tensor, num_audio_starts: tf.Tensor, shape: ClipShape) -> tf.Tensor:
+    """How many frames have a whole clip of frames and of audio after them: audio may end a bit before frames do."""
+    return tf.minimum(tf.maximum(num_stored_frames - shape.stored_frames + 1, 0), num_audio_starts)
 
 
 def _num_audio_starts(num_stored_frames: tf.Tensor, num_stored_samples: tf.Tensor, shape: ClipShape) -> tf.Tensor:

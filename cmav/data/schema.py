@@ -128,6 +128,11 @@ def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
     return record
 
 
+def clip_id_of(serialized: tf.Tensor) -> tf.Tensor:
+    """The `clip_id` of a serialized record, string []; nothing else of it is parsed."""
+    return tf.io.parse_single_example(serialized, {"clip_id": _PARSE_SPEC["clip_id"]})["clip_id"]
+
+
 def _check(clip: Clip) -> None:
     def reject(what: str):
         raise ValueError(f"clip {clip.clip_id!r} of {clip.source!r} breaks the record contract: {what}")

@@ -169,8 +169,9 @@ class ActionEvaluator:
         )
 
 
-def panels(task: Classes) -> tuple[figures.Panel, ...]:
+def panels(task: Classes, config: ConfigDict) -> tuple[figures.Panel, ...]:
     """What to draw of a run."""
+    del config
     num_classes = task.num_classes
     return (
         figures.Panel("Cross-entropy of a clip", train="loss", held_out="clip_loss", chance=math.log(num_classes)),

@@ -116,5 +116,5 @@ def list_panels(config: ConfigDict, task: Task) -> list[figures.Panel]:
         dataclasses.replace(panel, train=f"train/{panel.train}", held_out=panel.held_out and f"{name}/{panel.held_out}")
         for name, settings in config.evals.items()
         if settings.type in _PANELS
-        for panel in _PANELS[settings.type](task)
+        for panel in _PANELS[settings.type](task, settings)
     ]

@@ -93,7 +93,7 @@ def save_confusion(confusion_CxC: np.ndarray, names: Sequence[str], title: str, 
     save(figure, path)
 
 
-def save_per_label_accuracy(rows: Sequence[Mapping[str, Any]], path: epath.Path) -> None:
+def save_per_label_accuracy(rows: Sequence[Mapping[str, Any]], path: epath.Path, title: str) -> None:
     """Draws accuracy by class, with intervals, as a PNG. Rows as `PretextEvaluator.per_label` gives them."""
     figure = Figure(figsize=(max(6, 0.35 * len(rows) + 2), 4.5), layout="constrained")
     axes = figure.subplots()
@@ -105,7 +105,7 @@ def save_per_label_accuracy(rows: Sequence[Mapping[str, Any]], path: epath.Path)
     names = [f"{row['label_name']} ({row['clips']})" for row in rows]
     axes.bar(names, accuracy, yerr=errors, color="tab:blue", ecolor="grey", capsize=2)
     axes.axhline(0.5, color="black", linestyle=":", linewidth=1)
-    axes.set(ylabel="accuracy", ylim=(0, 1.02), title="Synchronization accuracy by class (clips), 95% intervals")
+    axes.set(ylabel="accuracy", ylim=(0, 1.02), title=title)
     axes.tick_params(axis="x", rotation=90)
     axes.spines[["top", "right"]].set_visible(False)
     save(figure, path)

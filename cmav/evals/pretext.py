@@ -1,7 +1,9 @@
 """Accuracy of the pretext task: does the network tell aligned from shifted, on held-out clips?
 
-The pairs are fixed: which window of a clip and which shift is a function of (`seed`, clip, repetition) alone, so that
-two checkpoints, or two networks, answer the same questions. "Look, Listen, and Attend" (2020), Table 1 and Figure 4.
+Or, where `negatives` is "other", a clip's own sound from that of another video: audio-visual correspondence. The pairs
+are fixed: which window of a clip and which shift, or which video, is a function of (`seed`, clip, repetition) and the
+split alone, so that two checkpoints, or two networks, answer the same questions. "Look, Listen, and Attend" (2020),
+Table 1 and Figure 4.
 """
 
 import dataclasses
@@ -30,9 +32,9 @@ from cmav.tasks.losses import balanced, is_correct
 
 @dataclasses.dataclass(frozen=True)
 class PretextResult:
-    """The answers. Rows are clips (times `pairs_per_clip`), columns are (aligned, shifted).
+    """The answers. Rows are clips (times `pairs_per_clip`), columns are (aligned, negative).
 
-    Where a clip has several shifted audios, the mean of them stands in their column.
+    Where a clip has several negatives, the mean of them stands in their column.
     """
 
     correct_Nx2: np.ndarray  # float32, 1 where the network was right
@@ -49,14 +51,16 @@ class PretextEvaluator:
     """Runs a network over the fixed pairs of a split.
 
     `run` yields `avs_accuracy` and the ends of its 95% interval, the accuracies on aligned and on shifted pairs, and
-    the loss. The interval counts clips, not decisions: those about one clip are not independent.
+    the loss. The interval counts clips, not decisions: those about one clip are not independent. With negatives of
+    another video these are `avc_accuracy`, …, `avc_accuracy_other` and `avc_clips`.
     """
 
     needs, needs_head = Pairs, True
-    settings = ("every", "batch_size", "pairs_per_clip", "seed")
+    settings = ("every", "batch_size", "pairs_per_clip", "negatives", "seed")
 
     def __init__(self, config: ConfigDict, data: ConfigDict, task: Pairs, mesh: Mesh, split: str):
         distributed.local_rows(config.batch_size, mesh)
+        task = task.with_negatives(config.negatives)
         self._config, self._mesh, self._split = config, mesh, split
         self._index = SplitIndex.load(data.dir, split)
         self._loader = make_loader(self._index, task, data, train=False)
@@ -84,14 +88,15 @@ class PretextEvaluator:
         self._result = result = self.answer(state)
         accuracy = float(result.correct_Nx2.mean())
         low, high = wilson_interval(accuracy, result.num_clips)
-        aligned, shifted = result.correct_Nx2.mean(axis=0)
-        yield "avs_accuracy", accuracy
-        yield "avs_accuracy_low", low
-        yield "avs_accuracy_high", high
-        yield "avs_accuracy_aligned", float(aligned)
-        yield "avs_accuracy_shifted", float(shifted)
-        yield "avs_loss", float(result.loss_Nx2.mean())
-        yield "clips", result.num_clips
+        aligned, negative = result.correct_Nx2.mean(axis=0)
+        kind = _KINDS[self._config.negatives]
+        yield f"{kind.name}_accuracy", accuracy
+        yield f"{kind.name}_accuracy_low", low
+        yield f"{kind.name}_accuracy_high", high
+        yield f"{kind.name}_accuracy_aligned", float(aligned)
+        yield f"{kind.name}_accuracy_{self._config.negatives}", float(negative)
+        yield f"{kind.name}_loss", float(result.loss_Nx2.mean())
+        yield kind.count, result.num_clips
 
     def per_label(self, result: PretextResult) -> list[dict[str, Any]]:
         """Accuracy by class, best first: one dict a class, `label_name`, `clips`, `accuracy`, `low`, `high`."""
@@ -105,25 +110,48 @@ class PretextEvaluator:
         return sorted(rows, key=lambda row: (-row["accuracy"], row["label_name"]))
 
     def write_report(self, folder: epath.Path) -> list[epath.Path]:
-        """Where the split has labels: `pretext_<split>_per_label.json` and `.png`, the paper's Figure 4."""
-        rows = self.per_label(self._result)
+        """Where the split has labels: `pretext_<split>_per_label.json` and `.png`, the paper's Figure 4.
+
+        With negatives of another video these are `correspondence_<split>_per_label`.
+        """
+        rows, kind = self.per_label(self._result), _KINDS[self._config.negatives]
         if not rows:
             return []
-        table, picture = (folder / f"pretext_{self._split}_per_label.{suffix}" for suffix in ("json", "png"))
+        table, picture = (folder / f"{kind.report}_{self._split}_per_label.{suffix}" for suffix in ("json", "png"))
         table.write_text(json.dumps(rows, indent=2))
-        figures.save_per_label_accuracy(rows, picture)
+        figures.save_per_label_accuracy(rows, picture, f"{kind.title} accuracy by class (clips), 95% intervals")
         return [table, picture]
 
 
-def panels(task: Pairs) -> tuple[figures.Panel, ...]:
+@dataclasses.dataclass(frozen=True)
+class _Kind:
+    """What is of one kind of negatives."""
+
+    name: str  # of the task, that its metrics begin with
+    count: str  # metric: held-out clips
+    report: str  # that the names of files begin with
+    title: str
+    question: str
+
+
+_KINDS = {
+    "shifted": _Kind("avs", "clips", "pretext", "Synchronization", "in sync or shifted?"),
+    "other": _Kind("avc", "avc_clips", "correspondence", "Correspondence", "its own sound or another video's?"),
+}
+
+
+def panels(task: Pairs, config: ConfigDict) -> tuple[figures.Panel, ...]:
     """What to draw of a run."""
-    del task  # A pair is aligned or shifted, whatever the task's settings.
+    del task  # In training a pair is right or wrong, whatever the task's settings.
+    kind = _KINDS[config.negatives]
     return (
-        figures.Panel("Cross-entropy", train="sync_loss", held_out="avs_loss", chance=math.log(2)),
         figures.Panel(
-            "Accuracy: in sync or shifted?",
+            f"Cross-entropy: {kind.question}", train="sync_loss", held_out=f"{kind.name}_loss", chance=math.log(2)
+        ),
+        figures.Panel(
+            f"Accuracy: {kind.question}",
             train="accuracy",
-            held_out="avs_accuracy",
+            held_out=f"{kind.name}_accuracy",
             chance=0.5,
             limits=(0.4, 1.01),
         ),

@@ -100,9 +100,9 @@ def rank_of_partner(queries_NxE: np.ndarray, gallery_NxE: np.ndarray) -> np.ndar
     return np.concatenate(ranks)
 
 
-def panels(task: Embeddings) -> tuple[figures.Panel, ...]:
+def panels(task: Embeddings, config: ConfigDict) -> tuple[figures.Panel, ...]:
     """What to draw of a run. In training it is retrieval among a batch, held out among more clips: so is chance."""
-    del task
+    del task, config
     limits = (0, 1.01)
     return (
         figures.Panel("Contrastive loss", "contrast_loss", held_out=None, chance=None),

@@ -160,10 +160,44 @@ _ESC10 = Experiment(
     reference="log-mel statistics",
 )
 
+
+def _negatives(*shares: float) -> str:
+    """Shares of other videos in the three phases; shifted is as the demo shifts."""
+    flags = [f"--config.phases[{number}].other_share={share}" for number, share in enumerate(shares)]
+    return " ".join([*flags, "--config.phases[1].shift_seconds=(2.0,5.8)"])
+
+
+_PLATEAU = Experiment(
+    question="Do negatives of other videos help synchronization off its plateau, at which pairs are judged by chance?",
+    setup="`make demo` makes it",
+    stages={
+        "pretraining": Stage(
+            "cmav.main --config=configs/demo_curriculum.py --workdir={run}/pretraining --config.seed={seed} {arm}",
+            "pretraining/summary.json",
+        ),
+    },
+    arms={
+        f"{negatives}{name}": f"{flags} {loss}".strip()
+        for name, loss in (("", "--config.loss.alignment_weight=0."), (" + alignment loss", ""))
+        for negatives, flags in (
+            ("shifted", _negatives(0.0, 0.0, 0.0)),
+            ("half other", _negatives(0.5, 0.5, 0.5)),
+            ("other", _negatives(1.0, 1.0, 1.0)),
+            ("curriculum", ""),
+        )
+    },
+    columns={
+        "in sync or shifted": "pretraining/avs_accuracy",
+        "own or another video's": "pretraining/avc_accuracy",
+    },
+    reference="shifted",
+)
+
 EXPERIMENTS = {
     "cmac_parts": _CMAC_PARTS,
     "cmac_grid": _CMAC_GRID,
     "sync_grid": _SYNC_GRID,
     "attention_grid": _ATTENTION_GRID,
     "esc10": _ESC10,
+    "plateau": _PLATEAU,
 }

@@ -62,16 +62,22 @@ class Summary:
     steps: int
     seconds: float
     sync: Accuracy | None
+    correspondence: Accuracy | None
     action: Accuracy | None
 
     @classmethod
     def parse(cls, summary: Any) -> "Summary":
         sync = {"avs_accuracy_aligned": "right when in sync", "avs_accuracy_shifted": "right when shifted"}
+        correspondence = {
+            "avc_accuracy_aligned": "right when its own",
+            "avc_accuracy_other": "right when another video's",
+        }
         action = {"top5": "the true one among its first five", "mean_class_accuracy": "right, each class counting once"}
         return cls(
             steps=int(summary["steps"]),
             seconds=float(summary["seconds"]),
             sync=Accuracy.parse(summary, "avs_accuracy", "clips", sync),
+            correspondence=Accuracy.parse(summary, "avc_accuracy", "avc_clips", correspondence),
             action=Accuracy.parse(summary, "top1", "videos", action),
         )
 
@@ -87,6 +93,11 @@ _PICTURES = {
         "Bars of accuracy, one for each class",
         "In sync or shifted? Clips that were kept out of training, by their class, and in brackets how many. Grey "
         "lines are 95% intervals; where they are long, the order of the classes is mostly chance.",
+    ),
+    "correspondence_*_per_label.png": (
+        "Bars of accuracy, one for each class",
+        "Its own sound or another video's? Clips that were kept out of training, by their class, and in brackets how "
+        "many. Grey lines are 95% intervals.",
     ),
     "*confusion*.png": (
         "Matrix of true and predicted classes",
@@ -128,6 +139,8 @@ def _accuracies(folder: epath.Path, summary: Summary, settings: Settings | None)
     blocks = []
     if summary.sync:
         blocks.append(_sync(summary.sync, settings))
+    if summary.correspondence:
+        blocks.append(_correspondence(summary.correspondence))
     if summary.action:
         blocks.append(_action(summary.action, _num_classes(folder, settings)))
     return blocks
@@ -156,6 +169,14 @@ def _sync(accuracy: Accuracy, settings: Settings | None) -> str:
             "\n<p>This run is a control: <em>both</em> sounds were shifted, so nothing above chance is to be had.</p>"
         )
     return f"{text}\n{_tiles(accuracy, 0.5)}"
+
+
+def _correspondence(accuracy: Accuracy) -> str:
+    answer = how_often(accuracy.value, accuracy.low, accuracy.high, 0.5)
+    return (
+        f'<p class="lead">The network was asked about {accuracy.count} clips that were kept out of its training: <q>is '
+        f"this the sound of this video, or of another one?</q> {answer}</p>\n{_tiles(accuracy, 0.5)}"
+    )
 
 
 def _action(accuracy: Accuracy, num_classes: int | None) -> str:

@@ -2,13 +2,19 @@
 
 "Look, Listen, and Attend" (2020), section 3. Each clip carries its frames once with K=2 audios, so that the video
 encoder, nine tenths of the work, is paid once for both. `config.data.num_shifted` asks for more than one shifted audio,
-which count as much together as the one in sync, and `config.loss.softmax_weight` lets a clip's audios compete. A batch:
+which count as much together as the one in sync, and `config.loss.softmax_weight` lets a clip's audios compete.
+
+A clip's negatives, its audios but the first, are shifted, or else of another video, which is easier: that is
+audio-visual correspondence (Arandjelović and Zisserman, "Look, Listen and Learn", 2017). `other_share` of `config.data`
+or of a phase is the share of clips in training whose negatives are of another video, all of one; phases from easy to
+hard are the curriculum of Korbar, Tran and Torresani (2018). Evaluators say which kind they ask about. A batch:
 
 | key       | shape, dtype           | meaning                                                 |
 | --------- | ---------------------- | ------------------------------------------------------- |
 | `video`   | [B, T, H, W, 3] uint8  | frames of `clip_seconds` at the phase's frame rate      |
-| `audio`   | [B, K, S, 2] int16     | audio 0 is of the same moment, the others are shifted   |
-| `labels`  | [B, K] float32         | 1 in sync, 0 shifted                                    |
+| `audio`   | [B, K, S, 2] int16     | audio 0 is of the same moment, the others are negatives |
+| `labels`  | [B, K] float32         | 1 in sync, 0 a negative                                 |
+| `other`   | [B] float32            | 1: negatives of another video. Only where some may be   |
 | `label`   | [B] int64              | the clip's class, -1 where there is none                |
 | `mask`    | [B] float32            | 1 for a clip, 0 for padding                             |
 | `clip_id` | [B] bytes              |                                                         |
@@ -27,6 +33,9 @@ from cmav.models.multisensory_net import MultisensoryNet
 from cmav.tasks.base import ClipTask, Maps, Offsets, Pairs
 from cmav.tasks.losses import alignment_loss, balanced, is_correct
 
+NEGATIVES = ("shifted", "other")
+_SHIFTS_BOTH = "config.data.shift_both is the control in which all audios are of the clip, shifted"
+
 
 @dataclasses.dataclass(frozen=True)
 class Avs(ClipTask):
@@ -35,8 +44,11 @@ class Avs(ClipTask):
     abilities = frozenset({Pairs, Maps, Offsets})
     embeds_as = "action"
     maps_with = ("backbone", "head")
+    has_negatives = True
 
     training_shifts: tuple[float, float]  # seconds; evaluations always have those of the config
+    training_other_share: float  # 0 to 1
+    evaluation_other_share: float = 0.0  # 0 or 1
 
     @classmethod
     def from_config(cls, config, phase):
@@ -49,7 +61,12 @@ class Avs(ClipTask):
             )
         phase = dict(phase)
         shifts = phase.pop("shift_seconds", config.data.shift_seconds)
-        return super().from_config(config, phase, training_shifts=tuple(shifts))
+        share = phase.pop("other_share", config.data.other_share)
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+            raise UserError(f"other_share={share!r} must be a number from 0 to 1.")
+        if share and config.data.shift_both:
+            raise UserError(f"{_SHIFTS_BOTH}: other_share={share} must be 0.")
+        return super().from_config(config, phase, training_shifts=tuple(shifts), training_other_share=float(share))
 
     @property
     def num_audios(self) -> int:
@@ -61,39 +78,73 @@ class Avs(ClipTask):
     # TensorFlow is imported where it is used: models, steps and benchmarks run without it.
 
     def usable_records(self, index, *, train):
-        from cmav.data import checks
+        from cmav.data import checks, clip_ids
 
         checks.check_dataset(index, self.clip, self.data_config.crop_size, train=train)
-        shortest = self.clip.shortest_seconds(self._shifts(train=train))
-        return checks.usable_records(index, min_seconds=shortest, need_audio=True)
+        share = self.partner_share(train=train)
+        shortest = self.clip.stored_seconds if share == 1 else self.clip.shortest_seconds(self._shifts(train=train))
+        records = checks.usable_records(index, min_seconds=shortest, need_audio=True)
+        if share:
+            clip_ids.require_two_videos(index, records)
+        return records
 
-    def make_example(self, record, seed, view, *, train):
+    def make_example(self, record, seed, view, *, train, lent=None):
         import tensorflow as tf
 
         from cmav.data import sampling, video
 
         data = self.data_config
         pair_seed, crop_seed = tf.unstack(tf.random.split(seed, 2))
-        start, audio_starts = sampling.sample_pair(
-            pair_seed,
-            tf.shape(record["frames"])[0],
-            tf.shape(record["audio"])[0],
-            self.clip,
-            self._shifts(train=train),
-            data.shift_both,
-            data.num_shifted,
-        )
+        sizes = tf.shape(record["frames"])[0], tf.shape(record["audio"])[0]
+        if lent is None:
+            shifts = self._shifts(train=train)
+            start, audio_starts = sampling.sample_pair(
+                pair_seed, *sizes, self.clip, shifts, data.shift_both, data.num_shifted
+            )
+            audio = self._audios(record, tf.unstack(audio_starts))
+        else:
+            start, audio_start = sampling.sample_moment(pair_seed, *sizes, self.clip)
+            audio = tf.concat([self._audios(record, [audio_start]), lent], axis=0)
         frames = sampling.clip_frames(record["frames"], start, self.clip)
-        audios = [sampling.clip_audio(record["audio"], first, self.clip) for first in tf.unstack(audio_starts)]
-        return {
+        example = {
             "video": video.decode_clip(
                 frames, data.crop_size, crop_seed if train else None, flip=train and data.flip, cover=self.cover
             ),
-            "audio": tf.stack(audios),
+            "audio": audio,
             "labels": tf.constant([1.0] + [0.0] * data.num_shifted),
             "label": record["label"],
             "clip_id": record["clip_id"],
         }
+        if self.partner_share(train=train):
+            example["other"] = tf.constant(0.0 if lent is None else 1.0)
+        return example
+
+    def partner_share(self, *, train):
+        return self.training_other_share if train else self.evaluation_other_share
+
+    def lend(self, record, seed):
+        """As many audios of the record as a clip has negatives, each of a moment of its own. int16 [K - 1, S, 2]."""
+        import tensorflow as tf
+
+        from cmav.data import sampling
+
+        sizes = tf.shape(record["frames"])[0], tf.shape(record["audio"])[0]
+        seeds = [tf.random.fold_in(seed, number) for number in range(self.data_config.num_shifted)]
+        return self._audios(record, [sampling.sample_moment(seed, *sizes, self.clip)[1] for seed in seeds])
+
+    def _audios(self, record, first_samples):
+        import tensorflow as tf
+
+        from cmav.data import sampling
+
+        return tf.stack([sampling.clip_audio(record["audio"], first, self.clip) for first in first_samples])
+
+    def with_negatives(self, kind):
+        if kind not in NEGATIVES:
+            raise UserError(f"negatives={kind!r}: choose one of {', '.join(NEGATIVES)}.")
+        if kind == "other" and self.data_config.shift_both:
+            raise UserError(f"{_SHIFTS_BOTH}: negatives must be 'shifted'.")
+        return dataclasses.replace(self, evaluation_other_share=float(kind == "other"))
 
     def _shifts(self, *, train):
         return self.training_shifts if train else self.data_config.shift_seconds
@@ -137,7 +188,7 @@ class Avs(ClipTask):
             "sync_loss": sync_loss,
             "accuracy": correct_Bx2.mean(),
             "accuracy_aligned": correct_Bx2[:, 0].mean(),
-            "accuracy_shifted": correct_Bx2[:, 1].mean(),
+            **_accuracy_by_kind(correct_Bx2[:, 1], batch.get("other")),
         }
         if weight := self.loss_config.softmax_weight:
             softmax_loss = optax.softmax_cross_entropy(logits_BxK, labels_BxK).mean()
@@ -153,3 +204,11 @@ class Avs(ClipTask):
             self.loss_config.alignment_temperature,
         ).mean()
         return loss + weight * alignment, {**metrics, "alignment_loss": alignment}
+
+
+def _accuracy_by_kind(correct_B: jax.Array, other_B: jax.Array | None) -> dict[str, jax.Array]:
+    """Accuracy on negatives of each kind that there may be; NaN where the batch has none of it."""
+    if other_B is None:
+        return {"accuracy_shifted": correct_B.mean()}
+    masks = {"shifted": other_B == 0, "other": other_B == 1}
+    return {f"accuracy_{kind}": correct_B.mean(where=mask_B) for kind, mask_B in masks.items()}

@@ -51,6 +51,13 @@ class Task(Protocol):
         is to be; 0 in training.
         """
 
+    def partner_share(self, *, train: bool) -> float:
+        """Probability, 0 to 1, that an example takes something of a clip of another video, its partner.
+
+        Where it is not 0, the task has `lend(record, seed)`: TensorFlow, what is taken of the partner's record, a
+        tensor of fixed shape. Of such an example `make_example` gets it as `lent`.
+        """
+
     def only_example(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """As `make_example`: the first view of an evaluation, which draws nothing at random."""
 
@@ -87,6 +94,13 @@ class Pairs(Task, Protocol):
     """
 
     num_audios: int  # K
+
+    def with_negatives(self, kind: str) -> "Pairs":
+        """The same, whose sounds in evaluation but the first are "shifted", or of an "other" video.
+
+        Raises:
+          UserError: for another kind, or one that the task, as it is set, cannot be asked about.
+        """
 
 
 @runtime_checkable
@@ -196,6 +210,7 @@ class ClipTask:
     clip: ClipShape
 
     section: ClassVar[Section | None] = None  # of the config; None: it has no settings of its own
+    has_negatives: ClassVar[bool] = False  # sounds beside a clip's own, as `config.data.other_share` mixes them
 
     results = ("logits",)
     embeds_with = ("backbone",)
@@ -214,6 +229,11 @@ class ClipTask:
         Cover.of(config.data)
         if "shift_seconds" in phase:
             raise UserError(f"shift_seconds={phase['shift_seconds']}: the task {config.task!r} shifts no sound.")
+        if "other_share" in phase or (config.data.other_share and not cls.has_negatives):
+            raise UserError(
+                f"other_share={phase.get('other_share', config.data.other_share)}: the task {config.task!r} has no "
+                "audios beside a clip's own."
+            )
         clip = ClipShape.from_config(config.data, phase["frame_rate"])
         return cls(*map(FrozenConfigDict, (config.data, config.model, config.loss)), clip, **more)
 
@@ -231,6 +251,10 @@ class ClipTask:
     def init(self, key: jax.Array) -> dict[str, Any]:
         zeros = {name: jnp.zeros(x.shape, x.dtype) for name, x in self.batch_shapes(1).items()}
         return self.model().init(key, *self.inputs(zeros), train=False, **self._rates())
+
+    def partner_share(self, *, train: bool) -> float:
+        del train
+        return 0.0
 
     def only_example(self, record: Mapping[str, Any]) -> dict[str, Any]:
         import tensorflow as tf  # Only here: models, steps and benchmarks run without it.

@@ -1,7 +1,7 @@
 """The phases of training: a frame rate, a batch size and a number of steps each, one after the other.
 
-A phase may also have `shift_seconds`, in training instead of those of `config.data`: from shifts that are easy to tell
-to small ones (Korbar, Tran, Torresani, 2018).
+A phase may also have `shift_seconds` and `other_share`, in training instead of those of `config.data`: from negatives
+that are easy to tell to hard ones (Korbar, Tran, Torresani, 2018).
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from cmav.errors import UserError
 
 _KEYS = ("frame_rate", "batch_size", "steps")
-_MAY_HAVE = ("shift_seconds",)
+_MAY_HAVE = ("shift_seconds", "other_share")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -118,8 +118,17 @@ def _to_5(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "data": {"covered": [], "shown": [], **config["data"]}}
 
 
+def _to_6(config: dict[str, Any]) -> dict[str, Any]:
+    """From version 6 on, a clip's negatives may be of another video."""
+    evals = {
+        name: {"negatives": "shifted", **settings} if settings.get("type") == "pretext" else settings
+        for name, settings in config.get("evals", {}).items()
+    }
+    return {**config, "data": {"other_share": 0.0, **config["data"]}, "evals": evals}
+
+
 # The n-th makes of a config of version n one of version n + 1.
-UPGRADES: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (_to_1, _to_2, _to_3, _to_4, _to_5)
+UPGRADES: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (_to_1, _to_2, _to_3, _to_4, _to_5, _to_6)
 VERSION = len(UPGRADES)
 
 

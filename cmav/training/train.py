@@ -265,7 +265,7 @@ class Trainer:
         self.window.append(metrics)
 
     def _write_metrics(self, step: int, task: Task) -> None:
-        means = {key: float(np.mean([metrics[key] for metrics in self.window])) for key in self.window[0]}
+        means = _means(self.window)
         self.window.clear()
         rate = self.progress.report(step, means)
         extra = {"learning_rate": float(self.schedule(step - 1)), "steps_per_second": rate}
@@ -315,3 +315,16 @@ class Trainer:
         if panels := list_panels(self.config, self._task(self.phases[-1])):
             summary.save_curves(self.workdir, panels, self.workdir / "curves.png")
         logging.info("wrote %s:\n%s", self.workdir / "summary.json", text)
+
+
+def _means(window: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:
+    """Of each metric over the steps that have it: a phase may not have it, and NaN says that a batch had nothing of it.
+
+    The loss is never NaN here: `Trainer._collect` ends the run at the first.
+    """
+    means = {}
+    for key in dict.fromkeys(key for metrics in window for key in metrics):
+        values = np.array([metrics[key] for metrics in window if key in metrics])
+        if (known := ~np.isnan(values)).any():
+            means[key] = float(np.mean(values[known]))
+    return means

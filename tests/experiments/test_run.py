@@ -162,4 +162,10 @@ def test_its_commands_have_flags_that_their_configs_know(name, tmp_path, monkeyp
             if name == "sync_grid":
                 covered, shown = {"mouth covered": ((MOUTH,), ()), "only the mouth": ((), (MOUTH,))}.get(arm, ((), ()))
                 assert (values.config.data.covered, values.config.data.shown) == (covered, shown)
+            if name == "plateau":
+                shares = {"shifted": (0, 0, 0), "half other": (0.5,) * 3, "other": (1, 1, 1), "curriculum": (1, 0.5, 0)}
+                phases, negatives = values.config.phases, arm.removesuffix(" + alignment loss")
+                assert tuple(phase["other_share"] for phase in phases) == shares[negatives]
+                assert phases[1]["shift_seconds"] == ((4.0, 5.8) if negatives == "curriculum" else (2.0, 5.8))
+                assert bool(values.config.loss.alignment_weight) == (negatives != arm)
             assert values.config.seed == 7 or "seed" not in experiment.stages[stage].command

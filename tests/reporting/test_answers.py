@@ -59,3 +59,13 @@ def test_a_fine_tuned_run(tmp_path):
     assert "right in 75.0% of the cases (95% interval 70.0–80.0%); guessing is right in 12.5%." in page.text
     assert "64 s" in page.text and "cmav.finetune" in page.text and "in sync" not in page.text
     assert len(page.sources("img")) == 1
+
+
+def test_its_own_sound_or_another_videos(tmp_path):
+    names = {"accuracy": 0.75, "accuracy_interval": [0.6, 0.85], "accuracy_aligned": 0.7, "accuracy_other": 0.8}
+    summary = {**SUMMARY, **{f"avc_{key}": value for key, value in names.items()}, "avc_clips": 63}
+    page = page_of(tmp_path, {"summary.json": summary, "correspondence_validation_per_label.png": PNG})
+    _, asked = page.text.split("about 63 clips that were kept out of its training: ")
+    assert asked.startswith("is this the sound of this video, or of another one? It was right in 75.0% of the cases")
+    assert "right when another video's" in asked and "about 64 clips" in page.text
+    assert "Its own sound or another video's?" in asked and len(page.sources("img")) == 1

@@ -21,6 +21,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     for split in ("train", "validation", "train1", "test1"):
         fake_clips.write_dataset(folder, split, 8, num_labels=3, seed=len(split), **tiny_config.CLIPS)
+    fake_clips.write_dataset(folder, "single", 1, num_shards=1, **tiny_config.CLIPS)
     fake_clips.write_dataset(folder, "short", 4, num_labels=1, **{**tiny_config.CLIPS, "seconds": 2.5})
     for name, file in (("boxes", "fake0003"), ("other", "elsewhere")):
         entries = [{"file": file, "class": "x", "bbox": [[0, 0, 1, 0.5]]}]
@@ -85,6 +86,19 @@ AVS = [
     (set_phase(1, shift_seconds=0.5), r"config\.phases\[1\]\.shift_seconds=0.5: give the least and the greatest"),
     (set_phase(1, shift_seconds=(2.0, 1.0)), r"^config\.phases\[1\]: shift_seconds=\(2, 1\) is 20 to 10 frames"),
     (set_phase(1, shift_seconds=(40.0, 50.0)), r"config\.phases\[1\]: none of the .* records"),
+    (set_phase(1, other_share=1.5), r"config\.phases\[1\]: other_share=1\.5 must be a number from 0 to 1"),
+    (set_keys(data__other_share=-0.5), r"config\.phases\[0\]: other_share=-0\.5 must be a number from 0 to 1"),
+    (set_keys(data__other_share=0.5, data__shift_both=True), r"config\.phases\[0\]: .*shift_both is the control"),
+    (
+        set_keys(data__other_share=0.5, data__train_split="single"),
+        r"config\.phases\[0\]: split 'single' .* has usable records of one video only",
+    ),
+    (
+        set_keys(evals__pretext__negatives="other", data__eval_split="single", evals__localization__boxes=""),
+        r"config\.evals\.pretext: split 'single' .* has usable records of one video only",
+    ),
+    (set_keys(evals__pretext__negatives="both"), r"config\.evals\.pretext: negatives='both': choose one of shifted"),
+    (delete("negatives"), r"config\.evals\.pretext: type 'pretext' needs .*no negatives"),
     (set_keys(data__train_split="trian"), r"no split 'trian'"),
     (set_keys(data__train_split="short"), r"config\.phases\[0\]: none of the 4 records of split 'short'"),
     (set_keys(data__eval_split="short"), r"config\.evals\.pretext: none of the 4 records of split 'short'"),
@@ -111,6 +125,8 @@ ACTION = [
     (set_keys(evals__probe__layers=("video/mop",)), r"config\.evals\.probe: layers.* no layer 'video/mop'"),
     (set_keys(evals__probe__cs=()), r"config\.evals\.probe: cs=\(\) must be"),
     (set_phase(0, shift_seconds=(0.2, 0.4)), r"config\.phases\[0\]: .*the task 'action' shifts no sound"),
+    (set_phase(0, other_share=0.5), r"config\.phases\[0\]: other_share=0\.5: the task 'action' has no audios beside"),
+    (set_keys(data__other_share=0.5), r"config\.phases\[0\]: other_share=0\.5: the task 'action' has no audios beside"),
     (set_keys(data__train_split="short"), r"config\.evals\.probe: a probe needs .* at least two classes"),
     (set_keys(action__num_classes=2), r"config\.phases\[0\]: .* has the label 2, but the network has 2 classes"),
 ]

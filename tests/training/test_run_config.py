@@ -109,6 +109,21 @@ def test_a_run_whose_phases_have_shifts_goes_on_unchanged(config, tmp_path, shif
         run_config.check_can_go_on(config, tmp_path, step=7)
 
 
+def test_a_run_from_before_there_were_other_videos_had_shifted_negatives(config, tmp_path):
+    run_config.write(config, tmp_path, step=0)
+    then = {**content(tmp_path), "version": 5}
+    del then["data"]["other_share"], then["evals"]["pretext"]["negatives"]
+    then["evals"]["retrieval"] = {"type": "retrieval"}
+    (tmp_path / "config.json").write_text(json.dumps(then))
+    stored = run_config.read(tmp_path)
+    assert stored.data.other_share == 0.0 and stored.evals.pretext.to_dict() == config.evals.pretext.to_dict()
+    assert stored.evals.retrieval.to_dict() == {"type": "retrieval"}
+    run_config.check_can_go_on(config, tmp_path, step=1)
+    config.phases = ({**config.phases[0], "other_share": 1.0}, config.phases[1])
+    with pytest.raises(UserError, match=r"phases\[0\]\.other_share: not there in the run, 1\.0 now"):
+        run_config.check_can_go_on(config, tmp_path, step=1)
+
+
 def test_a_newer_version_is_refused(config, tmp_path):
     run_config.write(config, tmp_path, step=0)
     (tmp_path / "config.json").write_text(json.dumps({**content(tmp_path), "version": run_config.VERSION + 1}))
@@ -154,6 +169,7 @@ def test_writing_that_fails_leaves_what_was_there(config, tmp_path):
         ("optim.warmup_steps", 3),
         ("loss.alignment_weight", 0.5),
         ("evals.pretext.every", 3),
+        ("evals.pretext.negatives", "other"),
         ("log_every", 7),
         ("checkpoint.every", 1),
         ("data.dir", "elsewhere"),
@@ -192,6 +208,7 @@ def test_what_may_change_is_kept_and_said(config, tmp_path, key, value):
         ("data.sample_rate", 2000),
         ("data.flip", True),
         ("data.shift_both", True),
+        ("data.other_share", 0.5),
         ("data.augment.hue", 0.1),
         ("optim.name", "sgd"),
     ],

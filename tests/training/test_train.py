@@ -135,6 +135,31 @@ def test_one_step_of_the_papers_config_shrunken(config, tmp_path):
     assert still == {"backbone/video_encoder/layer_0/norm/mean"} and len(means) > 3
 
 
+def test_a_curriculum_of_negatives(config, tmp_path):
+    """Other videos, a mixture, shifts; with lines of progress that begin in one phase and end in the next."""
+    clips = dict(frame_rate=10.0, batch_size=8, steps=3)
+    config.phases = (
+        {**clips, "other_share": 1.0},
+        {**clips, "other_share": 0.5},
+        {**clips, "shift_seconds": (2.0, 3.0)},
+    )
+    config.log_every = 2
+    with config.unlocked():
+        config.evals.correspondence = cmav_config.correspondence_evaluator(config, every=6)
+    train.train(config, str(tmp_path / "whole"))
+    curves = summary.read_scalars(tmp_path / "whole")
+    steps = {kind: curves[f"train/accuracy_{kind}"][0] for kind in ("aligned", "other", "shifted")}
+    assert steps == {"aligned": [2, 4, 6, 8, 9], "other": [2, 4, 6], "shifted": [4, 6, 8, 9]}
+    assert all(np.isfinite(values).all() for _, values in curves.values())
+    assert curves["correspondence/avc_accuracy"][0] == [6, 9] and curves["pretext/avs_accuracy"][0] == [9]
+    numbers = json.loads((tmp_path / "whole" / "summary.json").read_text())
+    assert {"avs_accuracy", "avs_accuracy_shifted", "clips"} <= set(numbers)
+    assert {"avc_accuracy", "avc_accuracy_interval", "avc_accuracy_other", "avc_clips"} <= set(numbers)
+    assert {path.name for path in (tmp_path / "whole").glob("*per_label.png")} == {
+        *("pretext_validation_per_label.png", "correspondence_validation_per_label.png")
+    }
+
+
 @pytest.mark.parametrize("stop_after", [5, 6, 9])  # within the first phase, at its end, within the second
 def test_resuming_is_exact(config, whole, tmp_path, monkeypatch, stop_after):
     real = train.Trainer._save

@@ -1,0 +1,23 @@
+"""The demo with a curriculum of negatives, on the demo's data and in as many steps: from easy to hard ones.
+
+python -m cmav.main --config=configs/demo_curriculum.py
+
+First each clip's other sound is another video's (AVC), then in half of the clips, the other half being shifted by much,
+and at last all are shifted as the demo's. Held-out clips are asked about both. Nothing is known yet of what it gains:
+`python -m cmav.experiments.run plateau` compares.
+"""
+
+from cmav import config as cmav_config
+from configs import demo
+
+
+def get_config():
+    config = demo.get_config()
+    (whole,) = config.phases
+    easy = dict(steps=150, other_share=1.0, shift_seconds=config.data.shift_seconds)
+    mixed = dict(steps=150, other_share=0.5, shift_seconds=(4.0, config.data.shift_seconds[1]))
+    hard = dict(steps=whole["steps"] - 300, other_share=0.0, shift_seconds=config.data.shift_seconds)
+    config.phases = tuple({**whole, **phase} for phase in (easy, mixed, hard))
+    with config.unlocked():
+        config.evals.correspondence = cmav_config.correspondence_evaluator(config)
+    return config
