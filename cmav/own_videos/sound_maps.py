@@ -180,7 +180,8 @@ def _loudness(
 ) -> np.ndarray:
     """How loud it is around the instants of a video, by the levels of its windows; see `loudness.around`."""
     times_WxP = loudness.times(clip.num_samples, clip.sample_rate) + np.array(spans)[:, :1]
-    inside = times_WxP <= np.array(spans)[:, 1:]  # A window that is longer than its video is looped.
+    # A window that is longer than its video is looped: pieces that reach beyond the end hear the beginning again.
+    inside = times_WxP + loudness.PIECE_SECONDS / 2 <= np.array(spans)[:, 1:] + 1e-3
     inside[:, 0] = True
     order = np.argsort(times_WxP[inside])
     return loudness.around(np.stack(levels)[inside][None, order], times_WxP[inside][order], instants_N)[0]
