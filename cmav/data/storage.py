@@ -6,14 +6,16 @@ file. Damage is what checksums, parsing and decoding say of bytes that could be 
 
 import errno
 import functools
+import json
 import os
 import re
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tensorflow as tf
 from absl import logging
+from etils import epath
 
 from cmav.errors import UserError
 
@@ -62,6 +64,16 @@ _PASSING_ANSWER = re.compile(r"\b(UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED)\b")
 
 class StorageError(UserError):
     """Storage does not answer, however often it is asked. Nothing is known of the file."""
+
+
+def read_json(path: epath.PathLike) -> Any:
+    """The content of a JSON file, `patiently`.
+
+    Raises:
+      ValueError: where it is no JSON, or no text.
+    """
+    path = epath.Path(path)
+    return json.loads(patiently(path.read_text, str(path)))
 
 
 def may_pass(error: BaseException) -> bool:

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from cmav import cli, distributed, processes, tables
+from cmav.data import storage
 from cmav.errors import UserError
 from cmav.evals import figures
 from cmav.experiments.table import Cell
@@ -86,7 +87,7 @@ def top1_of(config: ConfigDict, workdir: epath.Path, overrides: Mapping[str, Any
     from cmav.training.finetune import finetune
 
     path = workdir / "summary.json"
-    made = processes.from_lead(json.loads(path.read_text()) if processes.is_lead() and path.exists() else None)
+    made = processes.from_lead(storage.read_json(path) if processes.is_lead() and path.exists() else None)
     if made:
         return made["top1"]
     if not any(EVALUATORS[settings.type].needs_head for settings in config.evals.values()):

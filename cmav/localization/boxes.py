@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from cmav.data import storage
 from cmav.errors import UserError
 
 SIZE = 224  # pixels of a side of the square that maps and truths are compared on
@@ -139,7 +140,7 @@ def read_flickr(folder: str) -> Annotations:
     clips = []
     for path in paths:
         try:
-            root = ET.fromstring(path.read_bytes())
+            root = ET.fromstring(storage.patiently(path.read_bytes, str(path)))
         except ET.ParseError as error:
             raise UserError(f"{path} is not whole XML ({error}): get the annotations anew.") from error
         boxes = [[child.text for child in box][1:] for box in root.findall("./*/bbox")]
@@ -195,7 +196,7 @@ def _on_flickr_grid(text: str | None) -> Any:
 
 def _load_list(path: str, form: str) -> list:
     try:
-        entries = json.loads(epath.Path(path).read_text())
+        entries = storage.read_json(path)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise UserError(f"{path}: no such file. It should be a JSON list of {form}.") from error
     except ValueError as error:  # json.JSONDecodeError, or bytes that are no text

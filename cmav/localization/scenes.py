@@ -6,11 +6,11 @@ moves in silence. `data_prep/world_truth.py` writes what is read here.
 
 import dataclasses
 import enum
-import json
 
 import numpy as np
 from etils import epath
 
+from cmav.data import storage
 from cmav.errors import UserError
 
 
@@ -52,7 +52,7 @@ def read_scenes(folder: str) -> dict[str, Scene]:
     """
     path = epath.Path(folder) / "events.json"
     try:
-        entries = json.loads(path.read_text())
+        entries = storage.read_json(path)
         return {entry["file"]: _scene(epath.Path(folder), entry) for entry in entries}
     except FileNotFoundError as error:
         raise UserError(

@@ -17,6 +17,7 @@ import scipy.optimize
 import scipy.special
 from etils import epath
 
+from cmav.data import storage
 from cmav.errors import UserError
 from cmav.offsets.evidence import Evidence
 
@@ -115,7 +116,7 @@ class Calibration:
         """
         path = folder / NAME
         try:
-            content = json.loads(path.read_text())
+            content = storage.read_json(path)
             values = {name: float(content[name]) for name in _PARAMETERS}
             return cls(**values, fitted_on=dict(content["fitted_on"]))
         except FileNotFoundError:

@@ -1,11 +1,11 @@
 """Reading the JSON that a run left."""
 
-import json
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from etils import epath
 
+from cmav.data import storage
 from cmav.errors import UserError
 
 T = TypeVar("T")
@@ -18,7 +18,7 @@ def read(path: epath.Path, parse: Callable[[Any], T]) -> T | None:
       UserError: where the file is no JSON, or has not what `parse` looks for.
     """
     try:
-        return parse(json.loads(path.read_text()))
+        return parse(storage.read_json(path))
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from cmav import distributed
 from cmav.config import trained_by
+from cmav.data import storage
 from cmav.errors import UserError, within
 from cmav.evals.evaluators import EVALUATORS, make_evaluators, run_evaluator
 from cmav.tasks import make_task
@@ -134,7 +135,7 @@ def _of_others(path: epath.Path, names: Collection[str]) -> dict[str, float]:
     if not path.exists():
         return {}
     try:
-        return {key: value for key, value in json.loads(path.read_text()).items() if key.partition("/")[0] not in names}
+        return {key: value for key, value in storage.read_json(path).items() if key.partition("/")[0] not in names}
     except (ValueError, AttributeError) as error:
         raise UserError(f"{path} is damaged: remove it, and evaluate without --only.") from error
 

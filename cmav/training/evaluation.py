@@ -74,6 +74,6 @@ class Evaluations:
 
     def _read(self) -> dict[str, Any] | None:
         try:
-            return json.loads(storage.patiently(self._path.read_text, str(self._path)))
+            return storage.read_json(self._path)
         except (FileNotFoundError, ValueError):  # None yet, or a kill cut off its writing: then all are run again.
             return None

@@ -208,7 +208,7 @@ def _load(path: epath.Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        content = json.loads(storage.patiently(path.read_text, str(path)))
+        content = storage.read_json(path)
         version = content.get("version", 0)
         if version > VERSION:
             raise UserError(
