@@ -4,7 +4,6 @@ Data parallelism over one mesh axis, "data". A batch is sharded on its first axi
 then puts the collectives in, BatchNorm's over the global batch among them.
 """
 
-import ctypes
 import glob
 import importlib.util
 import os
@@ -19,10 +18,6 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from cmav import processes
 from cmav.errors import UserError
-
-_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
-_OF_MALLOC = ("MALLOC_", "GLIBC_TUNABLES")  # beginnings of the names of what sets up glibc's malloc
-_FEW_CORES = 8
 
 
 def initialize(mode: str) -> None:
@@ -61,26 +56,6 @@ def make_mesh() -> Mesh:
     devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     # Auto axes: under Explicit ones `z @ z.T` on sharded embeddings is an error.
     return Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
-
-
-def keep_freed_memory(mesh: Mesh) -> None:
-    """Has malloc keep what is freed, for the next step's arrays, where CPUs are the devices that compute.
-
-    XLA frees its arrays at every step, and glibc gives large ones back to the system at once, whose pages are then
-    zeroed anew. Set by the environment, before any thread has an arena of its own, this makes a small network's
-    training 1.6 times as fast (README); set from here it helps what the calling thread allocates, and in that training
-    nothing was gained. Where the environment sets up malloc, that counts.
-    """
-    if mesh.devices.flat[0].platform != "cpu" or any(name.startswith(_OF_MALLOC) for name in os.environ):
-        return
-    libc = ctypes.CDLL(None)
-    if not hasattr(libc, "mallopt"):  # glibc's; the numbers are those of its malloc.h
-        return
-    libc.mallopt(_M_MMAP_MAX, 0)
-    libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-    # One arena, so that another thread can have what one has freed; where many threads would not wait for its lock.
-    if len(os.sched_getaffinity(0)) <= _FEW_CORES:
-        libc.mallopt(_M_ARENA_MAX, 1)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -1,10 +1,5 @@
 """Who is alone and who is not; which rows are whose; what happens to freed memory."""
 
-import os
-import platform
-import subprocess
-import sys
-
 import jax
 import numpy as np
 import pytest
@@ -76,27 +71,3 @@ def test_prefetch_closes_its_source():
     next(batches)
     batches.close()
     assert closed == [True]
-
-
-TWICE = """
-import resource
-from cmav import distributed
-
-def faults():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    arrays = [bytearray(b"x") * (20 << 20) for _ in range(10)]
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-distributed.keep_freed_memory(distributed.make_mesh())
-print(faults(), faults())
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc alone")
-@pytest.mark.parametrize("of_the_user", [{}, {"MALLOC_ARENA_MAX": "2"}])
-def test_freed_memory_is_kept_unless_the_user_set_up_malloc(of_the_user):
-    plain = {name: x for name, x in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_TUNABLES"))}
-    environment = {**plain, "JAX_PLATFORMS": "cpu", **of_the_user}
-    done = subprocess.run([sys.executable, "-c", TWICE], env=environment, capture_output=True, text=True, check=True)
-    first, second = map(int, done.stdout.split())
-    assert (second > first / 2) if of_the_user else (second < first / 10)

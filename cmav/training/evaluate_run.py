@@ -51,7 +51,6 @@ def evaluate(
     split = split or config.data.eval_split
     config = pretrained.resolve_config(config, str(workdir), overrides or {}, to_train=False)
     mesh = distributed.make_mesh()
-    distributed.keep_freed_memory(mesh)
     state, step = _load(config, workdir, step, mesh)
     evaluators = _make_evaluators(config, step, mesh, split)
     is_lead = jax.process_index() == 0

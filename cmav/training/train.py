@@ -120,7 +120,6 @@ class Trainer:
         self.config, self.workdir = config, epath.Path(workdir)
         self.is_lead = processes.is_lead()
         self.mesh = distributed.make_mesh()
-        distributed.keep_freed_memory(self.mesh)
         self.plan = preflight.plan(config, workdir, self.mesh)  # First: a start that is refused leaves all as it was.
         self.phases, self.total_steps = self.plan.phases, self.plan.total_steps
         self.schedule, self.optimizer = self.plan.schedule, self.plan.optimizer
