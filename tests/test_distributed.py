@@ -1,4 +1,4 @@
-"""Who is alone and who is not; which rows are whose; what happens to freed memory."""
+"""Who is alone and who is not; which rows are whose."""
 
 import jax
 import numpy as np

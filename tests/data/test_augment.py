@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from cmav import config as cmav_config
 from cmav.data import augment, video
-from cmav.data.cover import Cover
 from cmav.errors import UserError
 
 SIZE, CROP, NUM_FRAMES = 40, 24, 3
@@ -347,17 +346,3 @@ def test_strengths_in_their_range_are_welcome(strengths):
 def test_strengths_out_of_their_range_are_named(key, value, said):
     with pytest.raises(UserError, match=rf"config\.data\.augment\.{key}=.*{said}"):
         augment.check({**OFF, key: value})
-
-
-def test_what_is_covered_is_covered_before_it_is_cut_and_resized(still):
-    """All but a box is grey, so that wherever a clip is cut there is the box's colour, grey, or a mixture of them."""
-    halves = np.zeros((SIZE, SIZE, 3), np.uint8)
-    halves[:, SIZE // 2 :] = 255
-    strengths = {**OFF, "crop_area": (0.3, 0.8)}
-    covered = augmenter(encode([halves] * 2), strengths, cover=Cover(covered=((0.0, 0.5, 1.0, 1.0),)))
-    plain = augmenter(encode([halves] * 2), strengths)
-    assert max(plain(number).max() for number in range(8)) == 255
-    for number in range(8):
-        assert covered(number).max() <= video.GREY + 1
-    off = augmenter(still, OFF, flip=True, cover=Cover(shown=((0.4, 0.4, 0.6, 0.6),)))
-    assert (off(0) == video.GREY).mean() > 0.5

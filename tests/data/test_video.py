@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from cmav.data import video
+from cmav import config as cmav_config
+from cmav.data import augment, video
 from cmav.data.cover import Cover
 from cmav.errors import UserError
 from configs import sync_grid
@@ -183,3 +184,18 @@ def test_what_is_no_box_is_refused_by_the_name_of_its_key(box):
         with pytest.raises(UserError, match=rf"config\.data\.{key}=.* is no box"):
             Cover.of({"covered": (), "shown": (), key: (box,)})
     assert not Cover.of({"covered": (), "shown": ()}) and Cover.of({"covered": (BOXES[0],), "shown": ()})
+
+
+def test_what_augmentation_cuts_and_resizes_is_covered_before():
+    """All but a box is grey: wherever a clip is cut there is the other half's black, grey, or a mixture of them."""
+    halves = np.zeros((40, 40, 3), np.uint8)
+    halves[:, 20:] = 255
+    clip = tf.stack([tf.io.encode_jpeg(halves, quality=98)] * 2)
+    strengths = {**cmav_config.get_default().data.augment.to_dict(), "crop_area": (0.3, 0.8)}
+
+    def brightest(cover):
+        seeds = [tf.constant([number, 1]) for number in range(8)]
+        return [augment.decode_clip(clip, 24, seed, strengths, cover=cover).numpy().max() for seed in seeds]
+
+    assert max(brightest(Cover())) == 255
+    assert max(brightest(Cover(covered=((0.0, 0.5, 1.0, 1.0),)))) <= video.GREY + 1
