@@ -101,8 +101,8 @@ def main(config: ConfigDict, batch: int, frames: int, size: int, repeats: int) -
         for name in LOWERINGS:
             print(
                 f"{i:>5}  {name:<12} {forward_seconds[name] * 1e3:>11.2f} "
-                f"{forward_seconds['native'] / forward_seconds[name]:>6.1f} {both_seconds[name] * 1e3:>17.2f} "
-                f"{both_seconds['native'] / both_seconds[name]:>6.1f}  "
+                f"{forward_seconds['native'] / forward_seconds[name]:>6.2f} {both_seconds[name] * 1e3:>17.2f} "
+                f"{both_seconds['native'] / both_seconds[name]:>6.2f}  "
                 f"{relative_error(results[name], results['native']):.0e}",
                 flush=True,
             )
