@@ -1,6 +1,7 @@
 """The network that fuses early in its tasks: it learns, shows where the sound is, and is fine-tuned."""
 
 import functools
+import json
 
 import jax
 import numpy as np
@@ -11,7 +12,7 @@ from cmav import distributed
 from cmav.errors import UserError
 from cmav.localization.task import LocalizationTask, find_maps
 from cmav.tasks import make_task
-from cmav.training import finetune, train
+from cmav.training import evaluate_run, finetune, train
 from cmav.training.optim import make_optimizer, make_schedule
 from tests import fake_clips, tiny_config
 from tests.training.test_pretrained import save_run
@@ -60,6 +61,23 @@ def test_it_learns_what_is_in_sync():
 
     accuracy = judge({"params": state.params, **state.model_state}, draw_flashes(rng, 64))
     assert accuracy > 0.85
+
+
+def test_a_run_is_trained_and_evaluated_again(tmp_path):
+    for split, count in (("train", 12), ("validation", 6)):
+        fake_clips.write_dataset(tmp_path / "clips", split, count, **CLIPS)
+    config = with_multisensory(tiny_config.get_config(), width=2)
+    config.data.dir = str(tmp_path / "clips")
+    config.phases = (dict(frame_rate=10.0, batch_size=4, steps=2),)
+    config.evals.pretext.batch_size = 4
+    with config.unlocked():
+        config.evals.localization = cmav_config.get_default("avs").evals.localization
+    config.evals.localization.methods, config.evals.localization.batch_size = ("cam",), 4
+    train.train(config, str(tmp_path / "run"))
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    again = evaluate_run.evaluate(config, tmp_path / "run")
+    assert summary["steps"] == 2 and summary["avs_accuracy"] == again["pretext/avs_accuracy"]
+    assert (tmp_path / "run" / "localization_validation.png").exists()
 
 
 def test_maps_of_whole_pictures_and_finer_ones():
