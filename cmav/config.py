@@ -151,6 +151,9 @@ def get_default(task: str = "avs") -> ConfigDict:
     config.model.positions = "seconds"  # sinusoids of each token's centre in seconds, "learned" or "none"
     config.model.fusion_tokens = 8  # tokens per stream that the fusion layers see, at any frame rate
     config.model.fusion_size = 32
+    # The head also sees how much more each moment's tokens are alike than others of the clip, by a softmax of this
+    # temperature (`cmav.models.alignment.moment_evidence`); 0 is the paper: it does not.
+    config.model.fusion_moments = 0.0
     config.model.video = encoder("video", "conv3d")
     config.model.audio = encoder("audio", "conv1d")
     config.model.batch_norm_momentum = 0.99

@@ -19,6 +19,6 @@ def with_multisensory(config):
     """Changes a small config of synchronization so that its network is this one."""
     config.model.video = cmav_config.encoder("video", "multisensory", width=10)
     config.model.audio = cmav_config.encoder("audio", "multisensory", width=10)
-    config.loss.alignment_weight = 0.0
+    config.loss.alignment_weight = config.model.fusion_moments = 0.0
     config.evals.localization.methods = ("cam",)
     return config

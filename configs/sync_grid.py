@@ -61,6 +61,7 @@ def get_config():
         ("conv", 64, (3,), (1,)),
     )
     config.model.fusion_tokens = 20
+    config.model.fusion_moments = config.loss.alignment_temperature
     config.evals.pretext.every = 200
     config.evals.localization.every = 1_000
     config.evals.localization.boxes = config.evals.localization.scenes = ""  # There are none of GRID.

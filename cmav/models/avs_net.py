@@ -14,6 +14,7 @@ import numpy as np
 from ml_collections import FrozenConfigDict
 
 from cmav.models import maps
+from cmav.models.alignment import moment_evidence
 from cmav.models.backbone import Backbone, fold
 from cmav.models.maps import MapMethod
 from cmav.models.precision import FLOAT32
@@ -23,12 +24,16 @@ class FusionHead(nn.Module):
     """Do the two streams belong together? One logit for each pair.
 
     Tokens are resized to a fixed number before they are flattened, so that weights from one frame rate fit another.
+    What two layers can hardly learn is to compare tokens, for that takes products: with `config.fusion_moments` the
+    evidence of `moment_evidence` is added, times a factor that is learned, from 1.
     """
 
     config: FrozenConfigDict
 
     @nn.compact
-    def __call__(self, video_BxKxNxD: jax.Array, audio_BxKxMxD: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def __call__(
+        self, video_BxKxNxD: jax.Array, audio_BxKxMxD: jax.Array, evidence_BxK: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array]:
         """Returns logits float32 [B, K] and the hidden layer [B, K, fusion_size]."""
         config = self.config
 
@@ -39,7 +44,10 @@ class FusionHead(nn.Module):
         x = jnp.concatenate([flatten(video_BxKxNxD), flatten(audio_BxKxMxD)], axis=-1)
         hidden = nn.relu(nn.Dense(config.fusion_size, dtype=config.dtype, name="hidden")(x))
         logits = nn.Dense(1, dtype=jnp.float32, precision=FLOAT32, name="logit")(hidden)
-        return logits[..., 0], hidden
+        if evidence_BxK is None:
+            return logits[..., 0], hidden
+        log_factor = self.param("log_moments_factor", nn.initializers.zeros, ())
+        return logits[..., 0] + jnp.exp(log_factor) * evidence_BxK, hidden
 
 
 class AvsNet(nn.Module):
@@ -100,7 +108,8 @@ class AvsNet(nn.Module):
             return x.reshape(*pairs, *x.shape[1:])
 
         video, audio, blocks = backbone.co_attend_pairs(video_BxNxD, unfold(audio_FxMxD), train=train)
-        logits_BxK, hidden = self.head(video, audio)
+        evidence_BxK = self._evidence(video_out["tokens"], unfold(audio_out["tokens"]), video_out["times"], audio_times)
+        logits_BxK, hidden = self.head(video, audio, evidence_BxK)
         return logits_BxK, {
             **{f"video/{key}": x for key, x in video_out.items()},
             **{f"audio/{key}": unfold(x) for key, x in audio_out.items()},
@@ -128,24 +137,44 @@ class AvsNet(nn.Module):
 
         The other arguments are `audio/tokens`, `video/times` and `audio/times` of the intermediates.
         """
-        backbone = self.backbone
-        video = backbone.video_positions(backbone.video_encoder.tokens_of(map_BxTxHxWxC), video_times_N)
-        audio = backbone.audio_positions(fold(audio_tokens_BxKxMxD), audio_times_M)
-        return self.pair_logits(video, audio.reshape(audio_tokens_BxKxMxD.shape))
+        video_tokens_BxNxD = self.backbone.video_encoder.tokens_of(map_BxTxHxWxC)
+        return self.pair_logits(video_tokens_BxNxD, audio_tokens_BxKxMxD, video_times_N, audio_times_M)
 
     def encode_video(self, video_BxTxHxWxC: jax.Array, *, frame_rate: float) -> jax.Array:
-        """Tokens of frames with their positions, [B, N, D], without dropout: for `pair_logits`."""
-        return self.backbone.encode_video(video_BxTxHxWxC, frame_rate=frame_rate, train=False)[0]
+        """Tokens of frames, [B, N, D], without dropout: for `pair_logits`."""
+        return self.backbone.encode_video(video_BxTxHxWxC, frame_rate=frame_rate, train=False)[1]["tokens"]
 
     def encode_audio(self, audio_BxSx2: jax.Array, *, sample_rate: float) -> jax.Array:
-        """Tokens of samples with their positions, [B, M, D], without dropout: for `pair_logits`."""
-        return self.backbone.encode_audio(audio_BxSx2, sample_rate=sample_rate, train=False)[0]
+        """Tokens of samples, [B, M, D], without dropout: for `pair_logits`."""
+        return self.backbone.encode_audio(audio_BxSx2, sample_rate=sample_rate, train=False)[1]["tokens"]
 
-    def pair_logits(self, video_BxNxD: jax.Array, audio_BxKxMxD: jax.Array) -> jax.Array:
-        """The logits [B, K] of pairs whose streams were encoded apart, so that each is encoded once for many pairs."""
-        video, audio, _ = self.backbone.co_attend_pairs(video_BxNxD, audio_BxKxMxD, train=False)
-        logits_BxK, _ = self.head(video, audio)
+    def pair_logits(
+        self,
+        video_BxNxD: jax.Array,
+        audio_BxKxMxD: jax.Array,
+        video_times_N: np.ndarray,
+        audio_times_M: np.ndarray,
+    ) -> jax.Array:
+        """The logits [B, K] of pairs whose streams were encoded apart, so that each is encoded once for many pairs.
+
+        Times are `video/times` and `audio/times` of the intermediates.
+        """
+        backbone = self.backbone
+        video = backbone.video_positions(video_BxNxD, video_times_N)
+        audio = backbone.audio_positions(fold(audio_BxKxMxD), audio_times_M).reshape(audio_BxKxMxD.shape)
+        video, audio, _ = backbone.co_attend_pairs(video, audio, train=False)
+        evidence_BxK = self._evidence(video_BxNxD, audio_BxKxMxD, video_times_N, audio_times_M)
+        logits_BxK, _ = self.head(video, audio, evidence_BxK)
         return logits_BxK
+
+    @nn.nowrap
+    def _evidence(self, video_BxNxD, audio_BxKxMxD, video_times_N, audio_times_M) -> jax.Array | None:
+        """What the head is told of the encoders' tokens, [B, K]."""
+        if not self.config.fusion_moments:
+            return None
+        return moment_evidence(
+            video_BxNxD[:, None], audio_BxKxMxD, video_times_N, audio_times_M, self.config.fusion_moments
+        )
 
 
 def cam(net: AvsNet, variables: Mapping[str, Any], outputs: Mapping[str, Any]) -> jax.Array:

@@ -9,6 +9,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 from jax import numpy as jnp
 from ml_collections import FrozenConfigDict
 
@@ -83,12 +84,20 @@ class MultisensoryNet(nn.Module):
         """The map of samples up to the fusion, [B, M, A]: for `pair_logits`."""
         return self.backbone.encode_audio(audio_BxSx2, sample_rate=sample_rate, train=False)["map"]
 
-    def pair_logits(self, video_BxTxHxWxC: jax.Array, audio_BxKxMxA: jax.Array) -> jax.Array:
-        """The logits [B, K] of pairs whose streams were encoded apart.
+    def pair_logits(
+        self,
+        video_BxTxHxWxC: jax.Array,
+        audio_BxKxMxA: jax.Array,
+        video_times_T: np.ndarray,
+        audio_times_M: np.ndarray,
+    ) -> jax.Array:
+        """The logits [B, K] of pairs whose streams were encoded apart. It needs no times, as `AvsNet` does.
 
         Each pair takes all that follows the fusion, most of the network. The sounds are taken one after the other, so
         that memory does not grow with their number.
         """
+
+        del video_times_T, audio_times_M
 
         def logits(net, carry, audio_BxMxA):
             fused = net.backbone.fuse(video_BxTxHxWxC, audio_BxMxA, train=False)

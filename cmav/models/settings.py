@@ -31,4 +31,6 @@ def check_model_config(config: FrozenConfigDict) -> None:
             f"config.model.hidden_size={config.hidden_size} must be even, and a multiple of "
             f"config.model.num_heads={config.num_heads}."
         )
+    if config.fusion_moments < 0:
+        raise UserError(f"config.model.fusion_moments={config.fusion_moments} must be a temperature, or 0 for none.")
     encoders.check(config)

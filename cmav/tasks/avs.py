@@ -28,10 +28,11 @@ import optax
 
 from cmav.errors import UserError
 from cmav.models import encoders
+from cmav.models.alignment import alignment_loss
 from cmav.models.avs_net import AvsNet
 from cmav.models.multisensory_net import MultisensoryNet
 from cmav.tasks.base import ClipTask, Maps, Offsets, Pairs
-from cmav.tasks.losses import alignment_loss, balanced, is_correct
+from cmav.tasks.losses import balanced, is_correct
 
 NEGATIVES = ("shifted", "other")
 _SHIFTS_BOTH = "config.data.shift_both is the control in which all audios are of the clip, shifted"
@@ -54,11 +55,12 @@ class Avs(ClipTask):
     def from_config(cls, config, phase):
         if config.data.num_shifted < 1:
             raise UserError(f"config.data.num_shifted={config.data.num_shifted} must be at least 1.")
-        if config.loss.alignment_weight and encoders.hears(config.model):
-            raise UserError(
-                f"config.loss.alignment_weight={config.loss.alignment_weight}: this loss compares tokens of both "
-                f"streams, and with config.model.video.name={config.model.video.name!r} there are none: set it to 0."
-            )
+        for section, key in (("loss", "alignment_weight"), ("model", "fusion_moments")):
+            if config[section][key] and encoders.hears(config.model):
+                raise UserError(
+                    f"config.{section}.{key}={config[section][key]}: it compares tokens of both streams, and with "
+                    f"config.model.video.name={config.model.video.name!r} there are none: set it to 0."
+                )
         phase = dict(phase)
         shifts = phase.pop("shift_seconds", config.data.shift_seconds)
         share = phase.pop("other_share", config.data.other_share)
@@ -178,7 +180,12 @@ class Avs(ClipTask):
         return self.model().apply(variables, audio_BxSx2, sample_rate=self.clip.sample_rate, method="encode_audio")
 
     def pair_logits(self, variables, pictures_BxNxD, sounds_BxKxMxD):
-        return self.model().apply(variables, pictures_BxNxD, sounds_BxKxMxD, method="pair_logits")
+        clip, model = self.clip, self.model_config
+        times = (
+            encoders.video(model).times(clip.num_frames, clip.achieved_frame_rate),
+            encoders.audio(model).times(clip.num_samples, clip.sample_rate),
+        )
+        return self.model().apply(variables, pictures_BxNxD, sounds_BxKxMxD, *times, method="pair_logits")
 
     def loss(self, outputs, batch):
         logits_BxK, labels_BxK = outputs["logits"], batch["labels"]

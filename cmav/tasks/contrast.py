@@ -1,7 +1,7 @@
 """Contrast of whole clips: InfoNCE over the global batch, a memory of past clips, how spread out embeddings are.
 
 Pure functions, float32. Embeddings [B, D] of video and audio are of the same clips in the same order; every function
-brings them to length 1 itself (`losses.normalise`), so that similarities are cosines. `weight_B` is 1 for a row that
+brings them to length 1 itself (`alignment.normalise`), so that similarities are cosines. `weight_B` is 1 for a row that
 counts and 0 for one that does not (padding, a clip without sound): such a row is neither anchor nor negative, never
 enters the memory, and whatever stands in it changes nothing; where all are such, losses are 0.
 
@@ -25,8 +25,8 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
+from cmav.models.alignment import normalise
 from cmav.models.precision import float32_einsum
-from cmav.tasks.losses import normalise
 
 NEGATIVES = ("none", "within", "separate")
 CONSISTENCIES = ("kl", "l2")

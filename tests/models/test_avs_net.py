@@ -8,6 +8,7 @@ from ml_collections import FrozenConfigDict
 
 from cmav import config as cmav_config
 from cmav.errors import UserError
+from cmav.models.alignment import moment_evidence
 from cmav.models.avs_net import AvsNet
 from cmav.models.encoders.layered import scale_samples
 from cmav.models.encoders.video import scale_frames
@@ -131,6 +132,37 @@ def test_audios_at_once_equal_each_by_itself():
             np.testing.assert_allclose(out_alone[key][:, 0], out[key][:, k], atol=1e-5)
 
 
+def test_the_head_adds_what_moments_have_in_common_times_a_factor():
+    plain, net = make_net(), make_net(fusion_moments=0.2)
+    variables = variables_of(net)
+    head = variables["params"]["head"]
+    assert set(variables["params"]["head"]) - set(variables_of(plain)["params"]["head"]) == {"log_moments_factor"}
+    factor = np.log(3.0)
+    head = {**head, "log_moments_factor": jnp.float32(factor)}
+    variables = {**variables, "params": {**variables["params"], "head": head}}
+    logits, out = predict(net, *inputs(), variables)
+    without, _ = predict(plain, *inputs(), variables)
+    tokens = out["video/tokens"][:, None], out["audio/tokens"]
+    evidence = moment_evidence(*tokens, out["video/times"], out["audio/times"], 0.2)
+    assert float(jnp.abs(evidence).min()) > 1e-3
+    np.testing.assert_allclose(logits - without, 3 * evidence, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{}, {"fusion_moments": 0.2}, {"positions": "learned"}, {"depth": 0}])
+def test_streams_encoded_apart_give_the_same_logits(settings):
+    net = make_net(**settings)
+    video, audio = inputs()
+    logits, out = predict(net, video, audio)
+
+    def apply(*args, **kwargs):
+        return net.apply(variables_of(net), *args, **kwargs)
+
+    pictures = apply(video, frame_rate=RATES["frame_rate"], method="encode_video")
+    sounds = [apply(audio[:, k], sample_rate=RATES["sample_rate"], method="encode_audio") for k in range(K)]
+    apart = apply(pictures, jnp.stack(sounds, axis=1), out["video/times"], out["audio/times"], method="pair_logits")
+    np.testing.assert_allclose(apart, logits, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("attention", "video_sees_audio", "audio_sees_video"),
     [("cma", True, True), ("aga", True, False), ("vga", False, True)],
@@ -222,6 +254,7 @@ def test_inputs_are_scaled():
     [
         (dict(attention="cam"), "config.model.attention='cam'.*cma, aga, vga"),
         (dict(dtype="float64"), "config.model.dtype='float64'"),
+        (dict(fusion_moments=-0.1), "config.model.fusion_moments=-0.1 must be a temperature, or 0"),
         (dict(num_heads=5), "multiple of config.model.num_heads=5"),
         ({"audio.companding": "a_law"}, "config.model.audio.companding='a_law'.*mu_law, none"),
         ({"audio.name": "conv2d"}, "config.model.audio.name='conv2d'.*conv1d"),

@@ -93,7 +93,7 @@ def test_audios_at_once_equal_each_by_itself_and_streams_that_were_encoded_apart
         apply = functools.partial(net.apply, variables)
         pictures = apply(video, frame_rate=10.0, method="encode_video")
         sounds = [apply(audio[:, k], sample_rate=4000, method="encode_audio") for k in range(K)]
-        return apply(pictures, jnp.stack(sounds, axis=1), method="pair_logits")
+        return apply(pictures, jnp.stack(sounds, axis=1), None, None, method="pair_logits")  # It needs no times.
 
     np.testing.assert_allclose(apart(variables_of(net)), logits, atol=1e-5)
 

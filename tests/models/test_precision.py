@@ -11,8 +11,8 @@ import pytest
 from cmav.evals import localization_evaluator
 from cmav.localization.task import LocalizationTask
 from cmav.models import maps
+from cmav.models.alignment import alignment_loss
 from cmav.tasks import make_task
-from cmav.tasks.losses import alignment_loss
 from tests import tiny_config
 
 MAP = jax.ShapeDtypeStruct((2, 3, 4, 5, 6), jnp.float32)

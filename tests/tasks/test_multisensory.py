@@ -110,10 +110,11 @@ def test_its_backbone_is_fine_tuned(tmp_path, mode):
 
 
 def test_what_it_has_not_is_refused():
-    config = with_multisensory(tiny_config.get_config())
-    config.loss.alignment_weight = 0.5
-    with pytest.raises(UserError, match=r"config\.loss\.alignment_weight=0\.5.*'multisensory' there are none"):
-        make_task(config, config.phases[0])
+    for section, key in (("loss", "alignment_weight"), ("model", "fusion_moments")):
+        config = with_multisensory(tiny_config.get_config())
+        config[section][key] = 0.5
+        with pytest.raises(UserError, match=rf"config\.{section}\.{key}=0\.5.*'multisensory' there are none"):
+            make_task(config, config.phases[0])
     config = with_multisensory(tiny_config.get_action_config())
     config.action.num_classes, config.action.mode = 3, "audio_only"
     with pytest.raises(UserError, match=r"config\.action\.mode='audio_only'.*no network of sound alone"):

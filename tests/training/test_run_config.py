@@ -124,6 +124,15 @@ def test_a_run_from_before_there_were_other_videos_had_shifted_negatives(config,
         run_config.check_can_go_on(config, tmp_path, step=1)
 
 
+def test_a_run_from_before_heads_compared_moments_had_none_that_did(config, tmp_path):
+    run_config.write(config, tmp_path, step=0)
+    then = {**content(tmp_path), "version": 6}
+    del then["model"]["fusion_moments"]
+    (tmp_path / "config.json").write_text(json.dumps(then))
+    assert run_config.read(tmp_path).model.fusion_moments == 0.0
+    run_config.check_can_go_on(config, tmp_path, step=1)
+
+
 def test_a_newer_version_is_refused(config, tmp_path):
     run_config.write(config, tmp_path, step=0)
     (tmp_path / "config.json").write_text(json.dumps({**content(tmp_path), "version": run_config.VERSION + 1}))
@@ -200,6 +209,7 @@ def test_what_may_change_is_kept_and_said(config, tmp_path, key, value):
         ("seed", 1),
         ("model.num_heads", 2),
         ("model.positions", "none"),
+        ("model.fusion_moments", 0.1),
         ("model.audio.companding", "none"),
         ("model.dtype", "bfloat16"),
         ("data.train_split", "train2"),

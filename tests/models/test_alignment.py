@@ -3,9 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cmav.tasks import losses
+from cmav.models import alignment
 
-alignment_loss = jax.jit(losses.alignment_loss, static_argnames="temperature")
+alignment_loss = jax.jit(alignment.alignment_loss, static_argnames="temperature")
 
 VIDEO_TIMES = np.array([0.2, 0.9, 1.9])
 AUDIO_TIMES = np.array([0.0, 0.5, 1.0, 1.5, 2.0])
@@ -72,7 +72,7 @@ def test_a_silent_token_has_a_gradient_that_points_to_its_own_moment():
     audio = jnp.eye(4)[None, :2]
     gradient = jax.grad(lambda v: alignment_loss(v, audio, np.arange(2), np.arange(2), 0.1).sum())(jnp.zeros((1, 2, 4)))
     # Of each token 1 / (2 · 0.1 · √ε) · (1/2 + 1/2) / 2 of its own audio's axis, and as much of the other's, reversed.
-    size = 0.5 * (1 / 2 + 1 / 2) / 2 / 0.1 / losses.NORM_EPSILON**0.5
+    size = 0.5 * (1 / 2 + 1 / 2) / 2 / 0.1 / alignment.NORM_EPSILON**0.5
     np.testing.assert_allclose(gradient[0], [[-size, size, 0, 0], [size, -size, 0, 0]], rtol=1e-4)
 
 
@@ -82,3 +82,16 @@ def test_bfloat16_tokens_are_compared_in_float32():
     loss = alignment_loss(video, audio, VIDEO_TIMES, AUDIO_TIMES, 0.1)
     expected = reference(*(np.asarray(x, np.float64) for x in (video, audio)), VIDEO_TIMES, AUDIO_TIMES, 0.1)
     np.testing.assert_allclose(loss, expected, rtol=1e-4)
+
+
+def test_evidence_of_each_of_a_clips_sounds_is_what_chance_would_cost_less_the_loss():
+    rng = np.random.default_rng(3)
+    video, audio = rng.normal(size=(2, 3, 8)), rng.normal(size=(2, 4, 5, 8))
+    tokens = jnp.float32(video)[:, None], jnp.float32(audio)
+    found = alignment.moment_evidence(*tokens, VIDEO_TIMES, AUDIO_TIMES, 0.3)
+    assert found.shape == (2, 4) and found.dtype == jnp.float32
+    for k in range(4):
+        loss = reference(video, audio[:, k], VIDEO_TIMES, AUDIO_TIMES, 0.3)
+        np.testing.assert_allclose(found[:, k], (np.log(3) + np.log(5)) / 2 - loss, rtol=1e-4, atol=1e-5)
+    alike = alignment.moment_evidence(jnp.ones((1, 3, 8)), jnp.ones((1, 5, 8)), VIDEO_TIMES, AUDIO_TIMES, 0.3)
+    np.testing.assert_allclose(alike, 0, atol=1e-5)
