@@ -11,15 +11,16 @@ from tensorboard.util import tensor_util
 from cmav.evals import figures
 
 
-def make(steps: int, seconds: float, eval_metrics: Mapping[str, float]) -> dict[str, Any]:
+def make(steps: int, seconds: float, parameters: int, eval_metrics: Mapping[str, float]) -> dict[str, Any]:
     """Returns the numbers of a finished run.
 
     Args:
       steps: optimizer steps done.
       seconds: of wall clock, evaluation and earlier starts of the run counted in.
+      parameters: how many numbers the network has, frozen ones too; the statistics of BatchNorm are none.
       eval_metrics: `<evaluator>/<metric>` to value. A metric that has `_low` and `_high` beside it gets `_interval`.
     """
-    return {"steps": steps, "seconds": round(seconds, 1), **flatten(eval_metrics)}
+    return {"steps": steps, "seconds": round(seconds, 1), "parameters": parameters, **flatten(eval_metrics)}
 
 
 def flatten(eval_metrics: Mapping[str, float]) -> dict[str, Any]:

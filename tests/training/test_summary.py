@@ -26,5 +26,5 @@ def test_ends_become_an_interval_beside_their_metric():
     }
 
 
-def test_summary_has_steps_and_seconds():
-    assert summary.make(7, 1.26, {"a/b": 0.5}) == {"steps": 7, "seconds": 1.3, "b": 0.5}
+def test_summary_has_steps_seconds_and_parameters():
+    assert summary.make(7, 1.26, 12, {"a/b": 0.5}) == {"steps": 7, "seconds": 1.3, "parameters": 12, "b": 0.5}
