@@ -56,7 +56,7 @@ def plan(config: ConfigDict, workdir: str, mesh: Mesh) -> Plan:
       UserError: where some step of the training, or some evaluation in it, could not be done; where `workdir` has a run
         that cannot go on with this config. Says which key, split or phase it is.
     """
-    _check_intervals(config)
+    _check_numbers(config)
     phases = list_phases(config)
     schedule = make_schedule(config.optim, phases[-1].last_step)
     optimizer = make_optimizer(config.optim, schedule)
@@ -77,8 +77,8 @@ def plan(config: ConfigDict, workdir: str, mesh: Mesh) -> Plan:
     return Plan(phases, tasks, evaluators, schedule, optimizer, index)
 
 
-def _check_intervals(config: ConfigDict) -> None:
-    for key, least in (("log_every", 1), ("checkpoint.every", 1), ("checkpoint.keep", 0)):
+def _check_numbers(config: ConfigDict) -> None:
+    for key, least in (("log_every", 1), ("checkpoint.every", 1), ("checkpoint.keep", 0), ("data.max_videos", 0)):
         value = config
         for part in key.split("."):
             value = value[part]

@@ -127,8 +127,13 @@ def _to_6(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "data": {"other_share": 0.0, **config["data"]}, "evals": evals}
 
 
+def _to_7(config: dict[str, Any]) -> dict[str, Any]:
+    """Until version 6 all videos of a split were trained on."""
+    return {**config, "data": {"max_videos": 0, **config["data"]}}
+
+
 # The n-th makes of a config of version n one of version n + 1.
-UPGRADES: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (_to_1, _to_2, _to_3, _to_4, _to_5, _to_6)
+UPGRADES: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (_to_1, _to_2, _to_3, _to_4, _to_5, _to_6, _to_7)
 VERSION = len(UPGRADES)
 
 
