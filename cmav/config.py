@@ -152,7 +152,9 @@ def get_default(task: str = "avs") -> ConfigDict:
     config.model.mlp_size = 2048
     config.model.dropout = 0.0
     config.model.positions = "seconds"  # sinusoids of each token's centre in seconds, "learned" or "none"
-    config.model.fusion_tokens = 8  # tokens per stream that the fusion layers see, at any frame rate
+    # Of each stream's tokens, before the fusion layers: "flatten", which keeps what is when, or their "mean".
+    config.model.fusion = "flatten"
+    config.model.fusion_tokens = 8  # tokens per stream that are flattened, at any frame rate
     config.model.fusion_size = 32
     config.model.video = encoder("video", "conv3d")
     config.model.audio = encoder("audio", "conv1d")
@@ -229,7 +231,8 @@ def get_default(task: str = "avs") -> ConfigDict:
     config.checkpoint.every = 5_000  # steps; the last step and SIGTERM save too
     config.checkpoint.keep = 3  # newest checkpoints to keep
 
-    # Evaluators, by the name under which their metrics appear.
+    # Evaluators, by the name under which their metrics appear. One with `every` 0 is none of training, but only of
+    # `python -m cmav.evaluate`.
     config.evals = ConfigDict()
     _TASK_DEFAULTS[task](config)
     config.lock()

@@ -128,8 +128,9 @@ def _to_6(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _to_7(config: dict[str, Any]) -> dict[str, Any]:
-    """Until version 6 all videos of a split were trained on."""
-    return {**config, "data": {"max_videos": 0, **config["data"]}}
+    """Until version 6 all videos of a split were trained on, and tokens were always flattened."""
+    data, model = {"max_videos": 0, **config["data"]}, {"fusion": "flatten", **config["model"]}
+    return {**config, "data": data, "model": model}
 
 
 # The n-th makes of a config of version n one of version n + 1.
