@@ -156,10 +156,8 @@ class ProbeEvaluator:
             raise UserError(
                 f"folds={self._folds} of the probe in config.evals: at least two, or () for one training split."
             )
-        for key, count in (
-            ("action.videos_per_class", self._task.videos_per_class),
-            ("data.max_videos", self._data.max_videos),
-        ):
+        drawn = {"action.videos_per_class": self._task.videos_per_class, "data.max_videos": self._data.max_videos}
+        for key, count in drawn.items():
             if count:
                 raise UserError(f"config.{key} draws from one training split: not together with folds.")
 

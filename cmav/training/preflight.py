@@ -110,9 +110,12 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 
 def _evaluators(config: ConfigDict, tasks: Mapping[Task, None], mesh: Mesh) -> dict[Task, dict[str, Evaluator]]:
-    """The config's evaluators of each task; none where there are no held-out clips, which is no reason not to train."""
+    """Evaluators in training, of each task; none where there are no held-out clips, which is no reason not to train."""
     data = config.data
     splits = list_splits(data.dir)
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        config.evals = {name: settings for name, settings in config.evals.items() if settings.get("every") != 0}
     if data.eval_split in splits:
         return {task: make_evaluators(config, task, mesh) for task in tasks}
     logging.warning(

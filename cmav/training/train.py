@@ -292,9 +292,9 @@ class Trainer:
     def _make_up_evaluation(self, state: TrainState, step: int) -> None:
         """What was due at the step that the run goes on from, and was cut off; all, where the run had ended."""
         self.evaluations.resume(step)
-        is_due = step == self.total_steps or any(step % settings.every == 0 for settings in self.config.evals.values())
-        if is_due:
-            self._evaluate(self._evaluators(self._task(phase_of(self.config, step))), state, step)
+        evaluators = self._evaluators(self._task(phase_of(self.config, step)))
+        if self.evaluations.due(evaluators, step):
+            self._evaluate(evaluators, state, step)
 
     def _stop(self, step: int) -> NoReturn:
         self.checkpoints.wait()

@@ -115,7 +115,7 @@ AVS = [
     (set_keys(init__checkpoint="/nowhere"), r"there are no checkpoints in /nowhere"),
     (set_keys(evals__pretext__batch_size=12), r"config\.evals\.pretext: a batch of 12 does not divide over 8 devices"),
     (set_keys(evals__pretext__batch_size=0), r"config\.evals\.pretext: batch_size=0 must be"),
-    (set_keys(evals__pretext__every=0), r"config\.evals\.pretext: every=0 must be"),
+    (set_keys(evals__pretext__every=-1), r"config\.evals\.pretext: every=-1 must be"),
     (set_keys(evals__pretext__type="pretexts"), r"config\.evals\.pretext: type='pretexts'"),
     (set_keys(evals__pretext__type="action"), r"config\.evals\.pretext: type 'action' needs classes of whole videos"),
     (delete("seed"), r"config\.evals\.pretext: type 'pretext' needs .*no seed"),
