@@ -41,6 +41,23 @@ def flatten(eval_metrics: Mapping[str, float]) -> dict[str, Any]:
     return numbers
 
 
+def leaving_chance(accuracy_low: figures.Curve, chance: float = 0.5) -> tuple[int, bool]:
+    """From which evaluation on is the accuracy better than chance, and stays so?
+
+    Args:
+      accuracy_low: lower ends of the accuracy's interval, over steps.
+      chance: what guessing gives.
+
+    Returns:
+      The step of the first evaluation from which on all of the interval lies above chance, and True; where there is
+      none, the last step, and False.
+    """
+    steps, lows = accuracy_low
+    at_chance = [number for number, low in enumerate(lows) if not low > chance]
+    first = at_chance[-1] + 1 if at_chance else 0
+    return (steps[first], True) if first < len(steps) else (steps[-1], False)
+
+
 def save_curves(workdir: epath.Path, panels: Sequence[figures.Panel], path: epath.Path) -> None:
     """Draws the scalars that TensorBoard has of the run as a PNG. Panels as `cmav.evals.list_panels` gives them."""
     figures.save_curves(panels, read_scalars(workdir), path)
