@@ -161,7 +161,11 @@ class Run:
             )
         return True
 
-    def keep(self, stage: str, seconds: float) -> None:
+    def spend(self, stage: str, seconds: float) -> None:
+        """Notes that the stage's command ran for so long, whether or not to its end."""
+        self._spent(stage).write_text(f"{self._seconds_spent(stage) + seconds:.3f}")
+
+    def keep(self, stage: str) -> None:
         """Notes that a stage is done, by which command, in how many seconds, and what came of it.
 
         Raises:
@@ -174,7 +178,7 @@ class Run:
         numbers = flatten(json.loads(found[-1].read_text()))
         if more_numbers:
             numbers |= more_numbers(found[-1].parent)
-        record = {"command": self.command(stage)[1:], "seconds": round(seconds, 1), "numbers": numbers}
+        record = {"command": self.command(stage)[1:], "seconds": self._seconds_spent(stage), "numbers": numbers}
         self._record(stage).write_text(json.dumps(record, indent=2))
 
     def numbers(self) -> dict[str, Number | None]:
@@ -191,7 +195,7 @@ class Run:
         return next((count for count in counts if count), None)
 
     def seconds(self) -> float:
-        """Of all its commands."""
+        """Of all its commands, earlier starts counted in."""
         return sum(self._load(stage)["seconds"] for stage in self.stages)
 
     def _number(self, stage: str, name: str) -> Number | None:
@@ -200,6 +204,13 @@ class Run:
             return None
         ends = numbers.get(f"{name}_interval")
         return Number(float(numbers[name]), tuple(ends) if ends else None, numbers.get(f"{name}_is_at_least", False))
+
+    def _spent(self, stage: str) -> epath.Path:
+        return self.folder / f"{stage.replace(' ', '_')}.seconds"
+
+    def _seconds_spent(self, stage: str) -> float:
+        path = self._spent(stage)
+        return float(path.read_text()) if path.exists() else 0.0
 
     def _record(self, stage: str) -> epath.Path:
         return self.folder / f"{stage.replace(' ', '_')}.json"

@@ -80,11 +80,12 @@ class Jobs:
                     continue
                 started = time.monotonic()
                 status = self._execute(run.command(stage), run.log(stage), slot)
+                run.spend(stage, time.monotonic() - started)
                 if self._stopped.is_set():
                     return None
                 if status:
                     return f"{run}: {stage} ended with exit status {status}, see {run.log(stage)}"
-                run.keep(stage, time.monotonic() - started)
+                run.keep(stage)
         except UserError as error:
             return f"{run}: {error}"
         finally:

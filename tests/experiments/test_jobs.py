@@ -89,6 +89,11 @@ def test_asked_to_stop_its_commands_save_and_it_goes_on(tmp_path):
     assert (runs[1].folder / "one.saved").exists() and not runs[1].done("first")
     Jobs(2).make(runs_of(FAKE, tmp_path, seeds=1)[:1])  # What was done, or was not begun, is as it was.
     assert runs[0].done("the other")
+    # It goes on, and takes as long as both starts.
+    waited = float((runs[1].folder / "first.seconds").read_text())
+    (going_on,) = runs_of(dataclasses.replace(waiting, arms={"waiting": ""}, reference="waiting"), tmp_path, seeds=1)
+    Jobs(1).make([going_on])
+    assert waited > 0 and going_on.seconds() > waited
 
 
 def test_gpus_are_shared_in_turn(tmp_path, monkeypatch):
