@@ -34,7 +34,7 @@ scenes: $(SCENES)/shards/index-scenes.npy runs/demo/summary.json  ## where the d
 	$(BIN)/python -m cmav.report --workdir runs/demo
 
 actions: $(ACTIONS)/shards/index-videos.npy runs/demo/summary.json  ## fine-tune the demo's network: accuracy by labels
-	$(BIN)/python -m cmav.experiments.label_budgets --config=configs/finetune_world.py --config.init.checkpoint=runs/demo
+	$(BIN)/python -m cmav.experiments.run label_budgets
 
 cmac: cmac-data  ## contrast and attention consistency: a page as that of the demo
 	$(BIN)/python -m cmav.main --config=configs/cmac_demo.py

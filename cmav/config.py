@@ -102,6 +102,9 @@ def get_default(task: str = "avs") -> ConfigDict:
     config.data.dir = os.environ.get("CMAV_DATA", "data")  # dataset folder, local or gs://
     config.data.train_split = "train"  # a split as it was built, or an official one of its videos ("train1")
     config.data.eval_split = "validation"
+    # Videos of the training split to train on, of those that the task can use, drawn by config.seed; 0: all. More are
+    # fewer and others. Evaluations always take all of theirs.
+    config.data.max_videos = 0
     config.data.stored_frame_rate = 30000 / 1001  # Hz, what the shards were built with
     config.data.sample_rate = 21_000  # Hz, what the network hears; shards of another rate are resampled
     config.data.clip_seconds = 4.2
@@ -149,7 +152,9 @@ def get_default(task: str = "avs") -> ConfigDict:
     config.model.mlp_size = 2048
     config.model.dropout = 0.0
     config.model.positions = "seconds"  # sinusoids of each token's centre in seconds, "learned" or "none"
-    config.model.fusion_tokens = 8  # tokens per stream that the fusion layers see, at any frame rate
+    # Of each stream's tokens, before the fusion layers: "flatten", which keeps what is when, or their "mean".
+    config.model.fusion = "flatten"
+    config.model.fusion_tokens = 8  # tokens per stream that are flattened, at any frame rate
     config.model.fusion_size = 32
     # The head also sees how much more each moment's tokens are alike than others of the clip, by a softmax of this
     # temperature (`cmav.models.alignment.moment_evidence`); 0 is the paper: it does not.
@@ -229,7 +234,8 @@ def get_default(task: str = "avs") -> ConfigDict:
     config.checkpoint.every = 5_000  # steps; the last step and SIGTERM save too
     config.checkpoint.keep = 3  # newest checkpoints to keep
 
-    # Evaluators, by the name under which their metrics appear.
+    # Evaluators, by the name under which their metrics appear. One with `every` 0 is none of training, but only of
+    # `python -m cmav.evaluate`.
     config.evals = ConfigDict()
     _TASK_DEFAULTS[task](config)
     config.lock()

@@ -61,17 +61,18 @@ def test_preparation_knows_media_and_records_and_nothing_knows_preparation():
 
 
 def test_commands_and_experiments_know_packages_and_nothing_knows_them():
-    of_users = [*(ROOT / "cmav" / f"{name}.py" for name in COMMANDS), *(ROOT / "cmav" / "experiments").glob("*.py")]
+    experiments = set((ROOT / "cmav" / "experiments").rglob("*.py"))
+    of_users = [*(ROOT / "cmav" / f"{name}.py" for name in COMMANDS), *experiments]
     for path in of_users:
         assert packages_known(path) <= {*PACKAGES, *ANYONE_MAY_KNOW, "experiments"}, path
-    for path in set((ROOT / "cmav").rglob("*.py")) - set((ROOT / "cmav" / "experiments").glob("*.py")):
+    for path in set((ROOT / "cmav").rglob("*.py")) - experiments:
         assert "experiments" not in packages_known(path), path
 
 
 def test_imports_are_at_the_top_but_where_a_comment_says_why():
     """Tasks run without TensorFlow, which only makes their examples; a command first parses its flags."""
     nested = set()
-    for path in set((ROOT / "cmav").rglob("*.py")) - set((ROOT / "cmav" / "experiments").glob("*.py")):
+    for path in (ROOT / "cmav").rglob("*.py"):
         functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
         if any(isinstance(node, ast.Import | ast.ImportFrom) for one in functions for node in ast.walk(one)):
             nested.add(str(path.relative_to(ROOT / "cmav")))

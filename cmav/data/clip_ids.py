@@ -7,6 +7,7 @@ entry to entry, two small reads a record as `schema.encode` writes it, and reads
 import concurrent.futures
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
+import numpy as np
 import tensorflow as tf
 from absl import logging
 
@@ -70,6 +71,26 @@ def require_two_videos(index: SplitIndex, records: Sequence[int]) -> None:
             "audio of another is asked for: build the split from more videos, or take shifted audio alone "
             "(other_share=0 in training, negatives='shifted' of an evaluator)."
         )
+
+
+def of_some_videos(index: SplitIndex, records: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Those of the records that were cut from `count` of their videos, drawn by `seed`. int64 [any], ascending.
+
+    A larger count adds to a smaller one's videos. A record whose id cannot be read is left out.
+
+    Raises:
+      UserError: where they are of fewer videos.
+    """
+    ids = read_clip_ids(index, records)
+    videos = [None if clip_id is None else file_of(clip_id.decode(errors="replace")) for clip_id in ids]
+    known = sorted(set(videos) - {None})
+    if len(known) < count:
+        raise UserError(
+            f"config.data.max_videos={count}: the task can use records of {len(known)} videos of split {index.split!r} "
+            f"in {index.folder!r}. Ask for so many or fewer, or for all with 0."
+        )
+    drawn = set(np.random.default_rng(seed % 2**64).permutation(known)[:count])
+    return records[[video in drawn for video in videos]]
 
 
 def _read(index: SplitIndex, record: int) -> bytes | None:

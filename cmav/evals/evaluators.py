@@ -50,7 +50,7 @@ EVALUATORS = {
     "offset": OffsetEvaluator,
 }
 
-_LEAST = {"every": 1, "batch_size": 1, "pairs_per_clip": 1, "clips": 0, "pictures": 0, "shifts": 2}
+_LEAST = {"every": 0, "batch_size": 1, "pairs_per_clip": 1, "clips": 0, "pictures": 0, "shifts": 2}
 
 # What to draw of a run, from its task; of the evaluators whose metrics training is after.
 _PANELS = {"pretext": pretext.panels, "action": action.panels, "retrieval": retrieval.panels}

@@ -156,8 +156,10 @@ class ProbeEvaluator:
             raise UserError(
                 f"folds={self._folds} of the probe in config.evals: at least two, or () for one training split."
             )
-        if self._task.videos_per_class:
-            raise UserError("config.action.videos_per_class draws from one training split: not together with folds.")
+        drawn = {"action.videos_per_class": self._task.videos_per_class, "data.max_videos": self._data.max_videos}
+        for key, count in drawn.items():
+            if count:
+                raise UserError(f"config.{key} draws from one training split: not together with folds.")
 
     def _warn_of_missing(self, index: SplitIndex, judged: int) -> None:
         expected = len(index) if index.num_listed is None else index.num_listed

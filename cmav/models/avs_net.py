@@ -23,25 +23,28 @@ from cmav.models.precision import FLOAT32
 class FusionHead(nn.Module):
     """Do the two streams belong together? One logit for each pair.
 
-    Tokens are resized to a fixed number before they are flattened, so that weights from one frame rate fit another.
-    What two layers can hardly learn is to compare tokens, for that takes products: with `config.fusion_moments` the
-    evidence of `moment_evidence` is added, times a factor that is learned, from 1.
+    Tokens are resized to a fixed number before they are flattened, so that weights from one frame rate fit another; or
+    `config.fusion` is "mean", and only their mean is seen. What two layers can hardly learn is to compare tokens, for
+    that takes products: with `config.fusion_moments` the evidence of `moment_evidence` is added, times a factor that is
+    learned, from 1.
     """
 
     config: FrozenConfigDict
 
     @nn.compact
     def __call__(
-        self, video_BxKxNxD: jax.Array, audio_BxKxMxD: jax.Array, evidence_BxK: jax.Array | None
+        self, video_BxKxNxD: jax.Array, audio_BxKxMxD: jax.Array, evidence_BxK: jax.Array | None = None
     ) -> tuple[jax.Array, jax.Array]:
         """Returns logits float32 [B, K] and the hidden layer [B, K, fusion_size]."""
         config = self.config
 
-        def flatten(x):
+        def as_vector(x):
+            if config.fusion == "mean":
+                return x.mean(axis=2)
             shape = (*x.shape[:2], config.fusion_tokens, x.shape[-1])
             return jax.image.resize(x, shape, "linear").reshape(*x.shape[:2], -1)
 
-        x = jnp.concatenate([flatten(video_BxKxNxD), flatten(audio_BxKxMxD)], axis=-1)
+        x = jnp.concatenate([as_vector(video_BxKxNxD), as_vector(audio_BxKxMxD)], axis=-1)
         hidden = nn.relu(nn.Dense(config.fusion_size, dtype=config.dtype, name="hidden")(x))
         logits = nn.Dense(1, dtype=jnp.float32, precision=FLOAT32, name="logit")(hidden)
         if evidence_BxK is None:

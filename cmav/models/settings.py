@@ -11,6 +11,7 @@ from cmav.models.positions import POSITIONS
 CHOICES = {
     "attention": ATTENTIONS,
     "positions": POSITIONS,
+    "fusion": ("flatten", "mean"),
     "remat": ("none", "stem", "encoders"),
     "conv_lowering": ("auto", *LOWERINGS),
     "dtype": ("float32", "bfloat16"),

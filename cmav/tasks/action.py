@@ -41,7 +41,6 @@ class Action(ClipTask):
     embeds_as = "action"
 
     action_config: FrozenConfigDict
-    seed: int
 
     @classmethod
     def from_config(cls, config: ConfigDict, phase: Mapping[str, Any]) -> "Action":
@@ -52,7 +51,7 @@ class Action(ClipTask):
                 f"config.action.mode={action.mode!r}: the video encoder {config.model.video.name!r} takes the sound "
                 "in, so there is no network of sound alone. Choose full, vision_only or scratch."
             )
-        return super().from_config(config, phase, action_config=action, seed=config.seed)
+        return super().from_config(config, phase, action_config=action)
 
     @classmethod
     def starts_afresh(cls, config: ConfigDict) -> bool:
@@ -96,14 +95,19 @@ class Action(ClipTask):
 
     # TensorFlow is imported where it is used: models, steps and benchmarks run without it.
 
-    def usable_records(self, index, *, train):
+    def fitting_records(self, index, *, train):
         from cmav.data import checks
 
         has_video = "video" in self.streams
         crop_size = self.data_config.crop_size if has_video else None
         checks.check_dataset(index, self.clip, crop_size, train=train and "audio" in self.streams)
         records = checks.usable_records(index, min_seconds=0.0, need_audio=not has_video)
-        records = checks.labelled_records(index, records, self.action_config.num_classes)
+        return checks.labelled_records(index, records, self.action_config.num_classes)
+
+    def usable_records(self, index, *, train):
+        from cmav.data import checks
+
+        records = super().usable_records(index, train=train)
         if train and self.action_config.videos_per_class:
             records = checks.first_of_each_class(index, records, self.action_config.videos_per_class, self.seed)
         return records

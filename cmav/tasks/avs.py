@@ -79,14 +79,19 @@ class Avs(ClipTask):
 
     # TensorFlow is imported where it is used: models, steps and benchmarks run without it.
 
-    def usable_records(self, index, *, train):
-        from cmav.data import checks, clip_ids
+    def fitting_records(self, index, *, train):
+        from cmav.data import checks
 
         checks.check_dataset(index, self.clip, self.data_config.crop_size, train=train)
         share = self.partner_share(train=train)
         shortest = self.clip.stored_seconds if share == 1 else self.clip.shortest_seconds(self._shifts(train=train))
-        records = checks.usable_records(index, min_seconds=shortest, need_audio=True)
-        if share:
+        return checks.usable_records(index, min_seconds=shortest, need_audio=True)
+
+    def usable_records(self, index, *, train):
+        from cmav.data import clip_ids
+
+        records = super().usable_records(index, train=train)
+        if self.partner_share(train=train):
             clip_ids.require_two_videos(index, records)
         return records
 

@@ -208,6 +208,7 @@ class ClipTask:
     model_config: FrozenConfigDict
     loss_config: FrozenConfigDict
     clip: ClipShape
+    seed: int = dataclasses.field(default=0, kw_only=True)  # of what is drawn of the training split, once for all
 
     section: ClassVar[Section | None] = None  # of the config; None: it has no settings of its own
     has_negatives: ClassVar[bool] = False  # sounds beside a clip's own, as `config.data.other_share` mixes them
@@ -235,7 +236,7 @@ class ClipTask:
                 "audios beside a clip's own."
             )
         clip = ClipShape.from_config(config.data, phase["frame_rate"])
-        return cls(*map(FrozenConfigDict, (config.data, config.model, config.loss)), clip, **more)
+        return cls(*map(FrozenConfigDict, (config.data, config.model, config.loss)), clip, seed=config.seed, **more)
 
     @classmethod
     def starts_afresh(cls, config: ConfigDict) -> bool:
@@ -247,6 +248,18 @@ class ClipTask:
     def as_frozen(cls, config: ConfigDict) -> ConfigDict:
         """A copy of a trained run's config for who only looks at its network, perhaps where the dataset is not."""
         return config.copy_and_resolve_references()
+
+    def usable_records(self, index: Any, *, train: bool) -> Any:
+        records = self.fitting_records(index, train=train)
+        if not (train and self.data_config.max_videos):
+            return records
+        from cmav.data import clip_ids  # Only here, as below.
+
+        return clip_ids.of_some_videos(index, records, self.data_config.max_videos, self.seed)
+
+    def fitting_records(self, index: Any, *, train: bool) -> Any:
+        """As `usable_records`, of all videos."""
+        raise NotImplementedError
 
     def init(self, key: jax.Array) -> dict[str, Any]:
         zeros = {name: jnp.zeros(x.shape, x.dtype) for name, x in self.batch_shapes(1).items()}

@@ -79,7 +79,7 @@ class Cmac(ClipTask):
 
     # TensorFlow is imported where it is used: models, steps and benchmarks run without it.
 
-    def usable_records(self, index, *, train):
+    def fitting_records(self, index, *, train):
         from cmav.data import augment, checks
 
         augment.check(self.data_config.augment)

@@ -56,7 +56,7 @@ def plan(config: ConfigDict, workdir: str, mesh: Mesh) -> Plan:
       UserError: where some step of the training, or some evaluation in it, could not be done; where `workdir` has a run
         that cannot go on with this config. Says which key, split or phase it is.
     """
-    _check_intervals(config)
+    _check_numbers(config)
     phases = list_phases(config)
     schedule = make_schedule(config.optim, phases[-1].last_step)
     optimizer = make_optimizer(config.optim, schedule)
@@ -77,8 +77,8 @@ def plan(config: ConfigDict, workdir: str, mesh: Mesh) -> Plan:
     return Plan(phases, tasks, evaluators, schedule, optimizer, index)
 
 
-def _check_intervals(config: ConfigDict) -> None:
-    for key, least in (("log_every", 1), ("checkpoint.every", 1), ("checkpoint.keep", 0)):
+def _check_numbers(config: ConfigDict) -> None:
+    for key, least in (("log_every", 1), ("checkpoint.every", 1), ("checkpoint.keep", 0), ("data.max_videos", 0)):
         value = config
         for part in key.split("."):
             value = value[part]
@@ -110,9 +110,12 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 
 def _evaluators(config: ConfigDict, tasks: Mapping[Task, None], mesh: Mesh) -> dict[Task, dict[str, Evaluator]]:
-    """The config's evaluators of each task; none where there are no held-out clips, which is no reason not to train."""
+    """Evaluators in training, of each task; none where there are no held-out clips, which is no reason not to train."""
     data = config.data
     splits = list_splits(data.dir)
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        config.evals = {name: settings for name, settings in config.evals.items() if settings.get("every") != 0}
     if data.eval_split in splits:
         return {task: make_evaluators(config, task, mesh) for task in tasks}
     logging.warning(

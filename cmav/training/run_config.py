@@ -128,8 +128,9 @@ def _to_6(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _to_7(config: dict[str, Any]) -> dict[str, Any]:
-    """From version 7 on, the head of synchronization may compare moments."""
-    return {**config, "model": {"fusion_moments": 0.0, **config["model"]}}
+    """Until version 6 all videos of a split were trained on, and the head saw the tokens flattened, and no more."""
+    model = {"fusion": "flatten", "fusion_moments": 0.0, **config["model"]}
+    return {**config, "data": {"max_videos": 0, **config["data"]}, "model": model}
 
 
 # The n-th makes of a config of version n one of version n + 1.

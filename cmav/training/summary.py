@@ -11,15 +11,16 @@ from tensorboard.util import tensor_util
 from cmav.evals import figures
 
 
-def make(steps: int, seconds: float, eval_metrics: Mapping[str, float]) -> dict[str, Any]:
+def make(steps: int, seconds: float, parameters: int, eval_metrics: Mapping[str, float]) -> dict[str, Any]:
     """Returns the numbers of a finished run.
 
     Args:
       steps: optimizer steps done.
       seconds: of wall clock, evaluation and earlier starts of the run counted in.
+      parameters: how many numbers the network has, frozen ones too; the statistics of BatchNorm are none.
       eval_metrics: `<evaluator>/<metric>` to value. A metric that has `_low` and `_high` beside it gets `_interval`.
     """
-    return {"steps": steps, "seconds": round(seconds, 1), **flatten(eval_metrics)}
+    return {"steps": steps, "seconds": round(seconds, 1), "parameters": parameters, **flatten(eval_metrics)}
 
 
 def flatten(eval_metrics: Mapping[str, float]) -> dict[str, Any]:
@@ -38,6 +39,23 @@ def flatten(eval_metrics: Mapping[str, float]) -> dict[str, Any]:
         if f"{key}_low" in metrics:
             numbers[f"{key}_interval"] = [metrics[f"{key}_low"], metrics[f"{key}_high"]]
     return numbers
+
+
+def leaving_chance(accuracy_low: figures.Curve, chance: float = 0.5) -> tuple[int, bool]:
+    """From which evaluation on is the accuracy better than chance, and stays so?
+
+    Args:
+      accuracy_low: lower ends of the accuracy's interval, over steps.
+      chance: what guessing gives.
+
+    Returns:
+      The step of the first evaluation from which on all of the interval lies above chance, and True; where there is
+      none, the last step, and False.
+    """
+    steps, lows = accuracy_low
+    at_chance = [number for number, low in enumerate(lows) if not low > chance]
+    first = at_chance[-1] + 1 if at_chance else 0
+    return (steps[first], True) if first < len(steps) else (steps[-1], False)
 
 
 def save_curves(workdir: epath.Path, panels: Sequence[figures.Panel], path: epath.Path) -> None:

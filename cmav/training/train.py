@@ -145,7 +145,7 @@ class Trainer:
                 if step < phase.last_step:
                     state = self._run_phase(phase, state, step)
                     step = phase.last_step
-            self.summary = summary.make(step, self._seconds(), self.evaluations.metrics)
+            self.summary = summary.make(step, self._seconds(), _count(state.params), self.evaluations.metrics)
             if self.is_lead:
                 self._write_summary()
             self.evaluations.close()
@@ -170,8 +170,7 @@ class Trainer:
         task = self._task(self.phases[0])
         state = create_state(self.config, task, self.optimizer, self.mesh, is_fresh=is_fresh)
         if is_fresh:
-            count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-            logging.info("a new run; its network has %.2fM parameters", count / 1e6)
+            logging.info("a new run; its network has %.2fM parameters", _count(state.params) / 1e6)
             return state, 0
         restored = self.checkpoints.restore(state.items())
         items, metadata = restored
@@ -293,9 +292,9 @@ class Trainer:
     def _make_up_evaluation(self, state: TrainState, step: int) -> None:
         """What was due at the step that the run goes on from, and was cut off; all, where the run had ended."""
         self.evaluations.resume(step)
-        is_due = step == self.total_steps or any(step % settings.every == 0 for settings in self.config.evals.values())
-        if is_due:
-            self._evaluate(self._evaluators(self._task(phase_of(self.config, step))), state, step)
+        evaluators = self._evaluators(self._task(phase_of(self.config, step)))
+        if self.evaluations.due(evaluators, step):
+            self._evaluate(evaluators, state, step)
 
     def _stop(self, step: int) -> NoReturn:
         self.checkpoints.wait()
@@ -314,6 +313,10 @@ class Trainer:
         if panels := list_panels(self.config, self._task(self.phases[-1])):
             summary.save_curves(self.workdir, panels, self.workdir / "curves.png")
         logging.info("wrote %s:\n%s", self.workdir / "summary.json", text)
+
+
+def _count(params: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 def _means(window: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:

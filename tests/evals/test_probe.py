@@ -180,7 +180,10 @@ def test_mistakes_are_named(config):
     with pytest.raises(UserError, match="at least two"):
         make_probe(config)
     config.evals.probe.folds, config.action.videos_per_class = ("fold1", "fold2"), 3
-    with pytest.raises(UserError, match="not together with folds"):
+    with pytest.raises(UserError, match=r"action\.videos_per_class.*not together with folds"):
+        make_probe(config)
+    config.action.videos_per_class, config.data.max_videos = 0, 3
+    with pytest.raises(UserError, match=r"data\.max_videos.*not together with folds"):
         make_probe(config)
 
 

@@ -9,7 +9,7 @@ from ml_collections import FrozenConfigDict
 from cmav import config as cmav_config
 from cmav.errors import UserError
 from cmav.models.alignment import moment_evidence
-from cmav.models.avs_net import AvsNet
+from cmav.models.avs_net import AvsNet, FusionHead
 from cmav.models.encoders.layered import scale_samples
 from cmav.models.encoders.video import scale_frames
 from tests import tiny_config
@@ -240,6 +240,18 @@ def test_weights_of_one_frame_rate_fit_another(positions):
     assert out["video/tokens"].shape[1] == 5 and slow.shape == (B, K)
 
 
+@pytest.mark.parametrize(("fusion", "sees_order", "width"), [("flatten", True, 2 * 8 * 32), ("mean", False, 2 * 32)])
+def test_fusion_sees_the_order_of_tokens_or_their_mean(fusion, sees_order, width):
+    head = FusionHead(make_net(fusion=fusion).config)
+    rng = np.random.default_rng(0)
+    video, audio = (rng.normal(size=(B, K, tokens, 32)).astype(np.float32) for tokens in (10, 13))
+    variables = head.init(jax.random.key(0), video, audio)
+    assert set(variables["params"]) == {"hidden", "logit"}
+    assert variables["params"]["hidden"]["kernel"].shape == (width, 32)
+    logits, other = (head.apply(variables, video, x)[0] for x in (audio, audio[:, :, ::-1]))
+    assert bool(jnp.abs(logits - other).max() > 1e-3) == sees_order
+
+
 def test_inputs_are_scaled():
     np.testing.assert_allclose(scale_frames(np.array([0, 255], np.uint8)), [-1, 1])
     samples = np.array([-32768, -328, 0, 3277], np.int16)
@@ -253,6 +265,7 @@ def test_inputs_are_scaled():
     ("settings", "message"),
     [
         (dict(attention="cam"), "config.model.attention='cam'.*cma, aga, vga"),
+        (dict(fusion="max"), "config.model.fusion='max'.*flatten, mean"),
         (dict(dtype="float64"), "config.model.dtype='float64'"),
         (dict(fusion_moments=-0.1), "config.model.fusion_moments=-0.1 must be a temperature, or 0"),
         (dict(num_heads=5), "multiple of config.model.num_heads=5"),

@@ -5,11 +5,12 @@ import os
 import signal
 
 import pytest
+from etils import epath
 
 from cmav import cli
 from cmav.errors import Preempted, UserError
 from cmav.evals.pretext import PretextEvaluator
-from cmav.training import summary, train
+from cmav.training import evaluate_run, summary, train
 from cmav.training.checkpoint import Checkpoints
 from tests import fake_clips, tiny_config
 
@@ -90,6 +91,17 @@ def test_a_run_that_is_stopped_in_an_evaluation_makes_up_for_that_one_alone(
     train.train(config, str(tmp_path))
     assert begun == {4: [(1, 4), (0, 6), (1, 6)], 6: [(1, 6)]}[step]
     assert numbers_of(tmp_path) == whole
+
+
+def test_an_evaluator_may_be_none_of_training(config, tmp_path, monkeypatch):
+    config.evals.second.every = 0
+    begun = interrupt(monkeypatch, 1, None, None)
+    train.train(config, str(tmp_path))
+    train.train(config, str(tmp_path))  # It has ended, and is evaluated again.
+    assert begun == [(0, 4), (0, 6), (0, 6)]
+    begun.clear()
+    assert "second/avs_accuracy" in evaluate_run.evaluate(config, epath.Path(tmp_path))
+    assert begun == [(0, 6), (1, 6)]
 
 
 def test_a_run_that_was_killed_before_the_evaluation_was_noted_is_evaluated_again(config, whole, tmp_path, monkeypatch):

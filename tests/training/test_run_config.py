@@ -124,13 +124,17 @@ def test_a_run_from_before_there_were_other_videos_had_shifted_negatives(config,
         run_config.check_can_go_on(config, tmp_path, step=1)
 
 
-def test_a_run_from_before_heads_compared_moments_had_none_that_did(config, tmp_path):
+def test_a_run_from_before_videos_could_be_few_had_all_and_flattened_its_tokens(config, tmp_path):
     run_config.write(config, tmp_path, step=0)
     then = {**content(tmp_path), "version": 6}
-    del then["model"]["fusion_moments"]
+    del then["data"]["max_videos"], then["model"]["fusion"], then["model"]["fusion_moments"]
     (tmp_path / "config.json").write_text(json.dumps(then))
-    assert run_config.read(tmp_path).model.fusion_moments == 0.0
+    stored = run_config.read(tmp_path)
+    assert (stored.data.max_videos, stored.model.fusion, stored.model.fusion_moments) == (0, "flatten", 0.0)
     run_config.check_can_go_on(config, tmp_path, step=1)
+    config.data.max_videos = 5
+    with pytest.raises(UserError, match=r"data\.max_videos: 0 in the run, 5 now"):
+        run_config.check_can_go_on(config, tmp_path, step=1)
 
 
 def test_a_newer_version_is_refused(config, tmp_path):

@@ -1,5 +1,7 @@
 """The numbers of a finished run: metrics by their names, and their intervals."""
 
+import pytest
+
 from cmav.training import summary
 
 
@@ -26,5 +28,19 @@ def test_ends_become_an_interval_beside_their_metric():
     }
 
 
-def test_summary_has_steps_and_seconds():
-    assert summary.make(7, 1.26, {"a/b": 0.5}) == {"steps": 7, "seconds": 1.3, "b": 0.5}
+@pytest.mark.parametrize(
+    ("lows", "expected"),
+    [
+        ([0.4, 0.6, 0.7], (100, True)),
+        ([0.4, 0.6, 0.5, 0.7], (200, True)),  # At 100 it did not stay.
+        ([0.6, 0.7], (50, True)),
+        ([0.6, 0.7, 0.5], (150, False)),
+        ([0.4, float("nan")], (100, False)),
+    ],
+)
+def test_when_accuracy_leaves_chance_for_good(lows, expected):
+    assert summary.leaving_chance((range(50, 50 * len(lows) + 1, 50), lows)) == expected
+
+
+def test_summary_has_steps_seconds_and_parameters():
+    assert summary.make(7, 1.26, 12, {"a/b": 0.5}) == {"steps": 7, "seconds": 1.3, "parameters": 12, "b": 0.5}

@@ -77,6 +77,7 @@ def test_a_run_leaves_what_one_needs(config, tmp_path):
     assert curves["train/loss"][0] == list(range(1, 13))
     numbers = json.loads((tmp_path / "summary.json").read_text())
     assert numbers["steps"] == 12
+    assert numbers["parameters"] == sum(leaf.size for leaf in jax.tree.leaves(state.params))
     low, high = numbers["avs_accuracy_interval"]
     assert 0 <= low <= numbers["avs_accuracy"] <= high <= 1
     for picture in ("curves.png", "pretext_validation_per_label.png"):
@@ -112,7 +113,7 @@ def test_a_folder_of_training_clips_is_enough(config, tmp_path, caplog):
     one_phase(config, 1)
     train.train(config, str(tmp_path / "run"))
     assert "training without evaluation" in caplog.text
-    assert json.loads((tmp_path / "run" / "summary.json").read_text()).keys() == {"steps", "seconds"}
+    assert json.loads((tmp_path / "run" / "summary.json").read_text()).keys() == {"steps", "seconds", "parameters"}
     with pytest.raises(UserError, match="validation"):
         evaluate_run.evaluate(config, tmp_path / "run")
 
