@@ -11,23 +11,19 @@ from cmav.training import summary
 from configs import sync_grid
 
 _MOUTH = ",".join(map(str, sync_grid.MOUTH)).join("()")  # without spaces, which would end the argument
+_GRID = "--config=configs/sync_grid.py"
 SYNC_GRID = Experiment(
     question="Are sound and picture of a talking face aligned? AVS on one speaker; of both shifted nobody can know.",
     setup="configs/sync_grid.py says how to build it",
-    stages={
-        "pretraining": Stage(
-            "cmav.main --config=configs/sync_grid.py --workdir={run}/pretraining --config.seed={seed} {arm}",
-            "pretraining/summary.json",
-        ),
-    },
+    stages={"pretraining": Stage(f"{PRETRAINING} {NO_MAPS}", "pretraining/summary.json")},
     arms={
-        "as the preset": "",
-        "no alignment loss": "--config.loss.alignment_weight=0.",
-        "no comparison of moments": "--config.model.fusion_moments=0.",
-        "neither": "--config.loss.alignment_weight=0. --config.model.fusion_moments=0.",
-        "both shifted": "--config.data.shift_both=True",
-        "mouth covered": f"--config.data.covered=({_MOUTH},)",
-        "only the mouth": f"--config.data.shown=({_MOUTH},)",
+        "as the preset": _GRID,
+        "no alignment loss": f"{_GRID} --config.loss.alignment_weight=0.",
+        "no comparison of moments": f"{_GRID} --config.model.fusion_moments=0.",
+        "neither": f"{_GRID} --config.loss.alignment_weight=0. --config.model.fusion_moments=0.",
+        "both shifted": f"{_GRID} --config.data.shift_both=True",
+        "mouth covered": f"{_GRID} --config.data.covered=({_MOUTH},)",
+        "only the mouth": f"{_GRID} --config.data.shown=({_MOUTH},)",
     },
     columns={
         "accuracy": "pretraining/avs_accuracy",
@@ -42,12 +38,12 @@ ATTENTION_GRID = dataclasses.replace(
     SYNC_GRID,
     question="What do attention in both directions, and more shifted sounds, buy on a talking face?",
     arms={
-        "CMA": "",
-        "AGA": "--config.model.attention=aga",
-        "VGA": "--config.model.attention=vga",
-        "no attention": "--config.model.depth=0",
-        "CMA, K = 4": "--config.data.num_shifted=3",
-        "CMA, K = 4, softmax": "--config.data.num_shifted=3 --config.loss.softmax_weight=1.",
+        "CMA": _GRID,
+        "AGA": f"{_GRID} --config.model.attention=aga",
+        "VGA": f"{_GRID} --config.model.attention=vga",
+        "no attention": f"{_GRID} --config.model.depth=0",
+        "CMA, K = 4": f"{_GRID} --config.data.num_shifted=3",
+        "CMA, K = 4, softmax": f"{_GRID} --config.data.num_shifted=3 --config.loss.softmax_weight=1.",
     },
     reference="CMA",
 )
@@ -55,10 +51,7 @@ ATTENTION_GRID = dataclasses.replace(
 SCALING_GRID = dataclasses.replace(
     SYNC_GRID,
     question="What do more videos of a talking face bring, in as many steps?",
-    stages={
-        "pretraining": Stage(f"{PRETRAINING} {NO_MAPS}", "pretraining/summary.json"),
-    },
-    arms={"as the preset": "--config=configs/sync_grid.py"},
+    arms={"as the preset": _GRID},
     sweep=Sweep("training videos", {str(count): f"--config.data.max_videos={count}" for count in (75, 150, 300, 600)}),
     columns={"accuracy": "pretraining/avs_accuracy", "within 1 frame": "pretraining/within_1_frame"},
     chance={"accuracy": 0.5},
