@@ -164,8 +164,11 @@ def _commands(experiment: Experiment, runs: Sequence[Run]) -> Iterator[str]:
     for stage in experiment.stages:
         yield _command(first[experiment.reference], stage)
     for arm, flags in experiment.arms.items():
-        yield f"# {arm}: {flags.strip() or 'nothing else'}"
-        yield from (_command(first[arm], stage) for stage in experiment.instead.get(arm, ()))
+        if arm in experiment.instead:
+            yield f"# {arm}:"
+            yield from (_command(first[arm], stage) for stage in experiment.instead[arm])
+        else:
+            yield f"# {arm}: {flags.strip() or 'nothing else'}"
     if experiment.sweep.name:
         for value, flags in experiment.sweep.values.items():
             yield f"# {experiment.sweep.name} {value}: {flags.strip() or 'nothing else'}"
