@@ -2,7 +2,7 @@
 
 python -m cmav.main --config=configs/sync_grid_multisensory.py
 
-0.89M parameters and 1.03 GFLOPs a clip, beside 0.92M and 1.03. Most of the network is run anew for each pair of
+0.89M parameters and 1.03 GFLOPs a clip, beside 1.00M and 1.11. Most of the network is run anew for each pair of
 pictures and sound, so that finding offsets takes it longer. As in configs/demo_multisensory.py, the temporal alignment
 loss is off.
 """

@@ -146,7 +146,8 @@ class MapMethod:
       meaning: what a map shows, for people: a sentence, or two.
       find: (network, variables, outputs) -> float32 [B, K, T', H', W']; with `by_heads` [B, K, heads, T', H', W'].
       by_heads: whether each head has a map of its own; `combine_heads` makes one of them.
-      needs_alignment: whether it only means something of a network that was trained with the temporal alignment loss.
+      needs_alignment: whether it only means something of a network whose tokens training compared: by the temporal
+        alignment loss, or by a head that compares moments.
     """
 
     meaning: str

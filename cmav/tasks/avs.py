@@ -202,6 +202,8 @@ class Avs(ClipTask):
             "accuracy_aligned": correct_Bx2[:, 0].mean(),
             **_accuracy_by_kind(correct_Bx2[:, 1], batch.get("other")),
         }
+        if "fusion/hidden" in outputs:
+            metrics["fusion_units_alive"] = (outputs["fusion/hidden"] > 0).any(axis=(0, 1)).mean()
         if weight := self.loss_config.softmax_weight:
             softmax_loss = optax.softmax_cross_entropy(logits_BxK, labels_BxK).mean()
             loss, metrics["softmax_loss"] = loss + weight * softmax_loss, softmax_loss
@@ -216,6 +218,14 @@ class Avs(ClipTask):
             self.loss_config.alignment_temperature,
         ).mean()
         return loss + weight * alignment, {**metrics, "alignment_loss": alignment}
+
+    def concern(self, metrics):
+        if metrics.get("fusion_units_alive", 1):
+            return ""
+        return (
+            "all units of the fusion layer have died: whatever the pair, none is above 0, and none learns any more. "
+            "Begin anew with config.model.fusion_moments=0.1, which compares without them, or a smaller learning rate"
+        )
 
 
 def _accuracy_by_kind(correct_B: jax.Array, other_B: jax.Array | None) -> dict[str, jax.Array]:

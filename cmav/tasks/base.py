@@ -284,12 +284,12 @@ class ClipTask:
     def doubt(self, methods: Sequence[str]) -> str:
         mine = self.map_methods()
         doubtful = [name for name in methods if name in mine and mine[name].needs_alignment]
-        if self.loss_config.alignment_weight or not doubtful:
+        if self.loss_config.alignment_weight or self.model_config.fusion_moments or not doubtful:
             return ""
         return (
-            f"{' and '.join(doubtful)}: only the temporal alignment loss makes the encoders' tokens comparable, and by "
-            "its config this network was trained without it (config.loss.alignment_weight=0), so these maps may show "
-            "anything"
+            f"{' and '.join(doubtful)}: only the temporal alignment loss, or a head that compares moments, makes the "
+            "encoders' tokens comparable, and by its config this network was trained without either "
+            "(config.loss.alignment_weight=0, config.model.fusion_moments=0), so these maps may show anything"
         )
 
     def with_pictures(self, size: int, stride: int | None) -> Self:

@@ -132,17 +132,22 @@ def test_the_method_is_the_networks_first_unless_it_is_named(tmp_path, config, m
 
 
 @pytest.mark.parametrize(
-    ("weight", "method", "is_doubted"),
-    [(0.0, "similarity", True), (0.0, "attention", False), (0.5, "similarity", False)],
+    ("setting", "method", "is_doubted"),
+    [
+        ({}, "similarity", True),
+        ({}, "attention", False),
+        ({"loss.alignment_weight": 0.5}, "similarity", False),
+        ({"model.fusion_moments": 0.1}, "similarity", False),
+    ],
 )
-def test_maps_of_tokens_that_nothing_made_comparable_are_doubted(tmp_path, caplog, weight, method, is_doubted):
+def test_maps_of_tokens_that_nothing_made_comparable_are_doubted(tmp_path, caplog, setting, method, is_doubted):
     """By the config of the checkpoint's run."""
     video = write_video(str(tmp_path / "v.mkv"), steady_times(RATE, 0.3), noisy(3), Sound(seconds=0.3), rate=RATE)
     config = tiny_config.get_config()
-    config.loss.alignment_weight = weight
+    config.update_from_flattened_dict(setting)
     run = save_run(tmp_path / "run", config)
     localize([video], run, str(tmp_path / "out"), method=method, size=SIZE)
-    said = [line for line in caplog.messages if "only the temporal alignment loss makes" in line]
+    said = [line for line in caplog.messages if "only the temporal alignment loss" in line]
     assert [line.startswith(f"--checkpoint={run}: {method}") for line in said] == [True] * is_doubted
 
 

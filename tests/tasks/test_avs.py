@@ -56,6 +56,22 @@ def test_the_softmax_is_over_the_audios_of_a_clip():
     assert float(loss) == pytest.approx(float(plain) + 0.7 * expected, rel=1e-6)
 
 
+def test_fusion_units_that_no_pair_reaches_are_counted_and_a_layer_of_them_is_said():
+    def judged(hidden):
+        logits = jnp.asarray(LOGITS[:, :2], jnp.float32)
+        labels = jnp.float32([[1, 0], [1, 0]])
+        _, metrics = task.loss({"logits": logits, "fusion/hidden": jnp.float32(hidden)}, {"labels": labels})
+        return {key: float(x) for key, x in metrics.items()}
+
+    task = tiny_task()
+    some = np.zeros((2, 2, 4))
+    some[1, 0, 2] = 0.1
+    assert judged(some)["fusion_units_alive"] == 0.25 and task.concern(judged(some)) == ""
+    assert "all units of the fusion layer have died" in task.concern(judged(np.zeros((2, 2, 4))))
+    _, metrics = loss_of(task, LOGITS[:, :2])  # of a network that has no such layer
+    assert "fusion_units_alive" not in metrics and task.concern(metrics) == ""
+
+
 def test_a_batch_has_as_many_audios_as_asked_for():
     task = tiny_task(num_shifted=3)
     record = schema.parse(tf.constant(schema.encode(fake_clips.make_clip(0, **tiny_config.CLIPS))))
