@@ -113,4 +113,4 @@ actions-data: $(ACTIONS)/shards/index-videos.npy
 	touch $@
 
 clean:  ## remove the data and runs of the demo, of the scenes, of the actions and of CMAC
-	rm -rf $(DEMO) runs/demo $(SCENES) $(ACTIONS) runs/label_budgets $(CMAC) runs/cmac_demo
+	rm -rf $(DEMO) runs/demo $(SCENES) $(ACTIONS) runs/experiments/label_budgets $(CMAC) runs/cmac_demo

@@ -102,8 +102,8 @@ def get_default(task: str = "avs") -> ConfigDict:
     config.data.dir = os.environ.get("CMAV_DATA", "data")  # dataset folder, local or gs://
     config.data.train_split = "train"  # a split as it was built, or an official one of its videos ("train1")
     config.data.eval_split = "validation"
-    # Videos of the training split to train on, of those that the task can use, drawn by config.seed; 0: all. A greater
-    # number adds to those of a smaller one. Evaluations always take all of theirs.
+    # Videos of the training split to train on, drawn by config.seed; 0: all. More are fewer and others. A probe's SVM
+    # learns from as many; what is evaluated is always all of it.
     config.data.max_videos = 0
     config.data.stored_frame_rate = 30000 / 1001  # Hz, what the shards were built with
     config.data.sample_rate = 21_000  # Hz, what the network hears; shards of another rate are resampled

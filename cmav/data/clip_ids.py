@@ -5,12 +5,14 @@ entry to entry, two small reads a record as `schema.encode` writes it, and reads
 """
 
 import concurrent.futures
+import hashlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from cmav.data import storage
 from cmav.data.files import file_of
 from cmav.data.index import SplitIndex
 from cmav.data.layout import shard_path
@@ -25,10 +27,18 @@ _KEY = b"\x0a\x07clip_id"  # field 1 of an entry
 
 
 def read_clip_ids(index: SplitIndex, records: Iterable[int]) -> Iterator[bytes | None]:
-    """Yields the ids of records, in their order; None where one cannot be read. Checksums are not looked at."""
+    """Yields the ids of records, in their order; None where one cannot be read. Checksums are not looked at.
+
+    Raises:
+      StorageError: where storage does not answer.
+    """
+
+    def read(record: int) -> bytes | None:
+        return storage.patiently(lambda: _read(index, int(record)), f"the id of record {record} of {index.split!r}")
+
     with concurrent.futures.ThreadPoolExecutor(_NUM_THREADS, "cmav-clip-ids") as threads:
         # The iterator of `map` cancels what has not begun when this one is let go.
-        yield from threads.map(lambda record: _read(index, int(record)), records)
+        yield from threads.map(read, records)
 
 
 def require_any(index: SplitIndex, records: Sequence[int], files: Collection[str], refusal: UserError) -> None:
@@ -74,26 +84,33 @@ def require_two_videos(index: SplitIndex, records: Sequence[int]) -> None:
 
 
 def of_some_videos(index: SplitIndex, records: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Those of the records that were cut from `count` of their videos, drawn by `seed`. int64 [any], ascending.
+    """Those of the records that were cut from `count` videos of the split. int64 [any], ascending.
 
-    A larger count adds to a smaller one's videos. A record whose id cannot be read is left out.
+    Videos are drawn by a hash of `seed` and their names: a larger count adds to a smaller one's, and neither which
+    records are asked for nor what else the split has changes who comes before whom. A record whose id cannot be read is
+    left out.
 
     Raises:
-      UserError: where they are of fewer videos.
+      UserError: where the split is of fewer videos, or storage does not answer.
     """
-    ids = read_clip_ids(index, records)
+    ids = read_clip_ids(index, range(len(index.rows)))
     videos = [None if clip_id is None else file_of(clip_id.decode(errors="replace")) for clip_id in ids]
-    known = sorted(set(videos) - {None})
+    known = set(videos) - {None}
     if len(known) < count:
         raise UserError(
-            f"config.data.max_videos={count}: the task can use records of {len(known)} videos of split {index.split!r} "
-            f"in {index.folder!r}. Ask for so many or fewer, or for all with 0."
+            f"config.data.max_videos={count}: split {index.split!r} in {index.folder!r} has {len(known)} videos. Ask "
+            "for so many or fewer, or for all with 0."
         )
-    drawn = set(np.random.default_rng(seed % 2**64).permutation(known)[:count])
-    return records[[video in drawn for video in videos]]
+    drawn = set(sorted(known, key=lambda video: _rank(video, seed))[:count])
+    return records[[videos[record] in drawn for record in records]]
+
+
+def _rank(video: str, seed: int) -> bytes:
+    return hashlib.blake2b(f"{seed} {video}".encode(), digest_size=16).digest()
 
 
 def _read(index: SplitIndex, record: int) -> bytes | None:
+    """None where the record is damaged. Raises what may pass."""
     row = index.rows[record]
     path = shard_path(index.folder, index.physical_split, int(row["shard"]), index.num_shards)
     place = int(row["offset"]) + _FRAME_HEADER
@@ -111,7 +128,9 @@ def _read(index: SplitIndex, record: int) -> bytes | None:
                     entry = tf.train.Features.FromString(head[: head_size + size])
                     return entry.feature["clip_id"].bytes_list.value[0]
                 place += head_size + size
-    except Exception:  # Whatever damage or storage make the libraries raise: nothing is known of this record.
+    except Exception as error:  # Whatever damage makes the libraries raise: nothing is known of this record.
+        if storage.may_pass(error):
+            raise
         return None
     return None
 

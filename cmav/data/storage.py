@@ -76,6 +76,14 @@ def read_json(path: epath.PathLike) -> Any:
     return json.loads(patiently(path.read_text, str(path)))
 
 
+def write_text(path: epath.PathLike, text: str) -> None:
+    """Writes a file whole or not at all: who is killed meanwhile leaves what was there. Its folder must be there."""
+    path = epath.Path(path)
+    unfinished = path.with_name(f"{path.name}.tmp")
+    unfinished.write_text(text)
+    unfinished.replace(path)
+
+
 def may_pass(error: BaseException) -> bool:
     """Whether an error of storage may be gone at the next try.
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from etils import epath
 
+from cmav.data import storage
 from cmav.errors import UserError
 from cmav.training.summary import flatten
 
@@ -153,7 +154,7 @@ class Run:
         path = self._record(stage)
         if not path.exists():
             return False
-        made, wanted = json.loads(path.read_text())["command"], self.command(stage)[1:]
+        made, wanted = self._load(stage)["command"], self.command(stage)[1:]
         if made != wanted:
             raise UserError(
                 f"{path} is of another command:\n  {shlex.join(made)}\n  {shlex.join(wanted)}\n"
@@ -163,7 +164,7 @@ class Run:
 
     def spend(self, stage: str, seconds: float) -> None:
         """Notes that the stage's command ran for so long, whether or not to its end."""
-        self._spent(stage).write_text(f"{self._seconds_spent(stage) + seconds:.3f}")
+        storage.write_text(self._spent(stage), f"{self._seconds_spent(stage) + seconds:.3f}")
 
     def keep(self, stage: str) -> None:
         """Notes that a stage is done, by which command, in how many seconds, and what came of it.
@@ -179,7 +180,7 @@ class Run:
         if more_numbers:
             numbers |= more_numbers(found[-1].parent)
         record = {"command": self.command(stage)[1:], "seconds": self._seconds_spent(stage), "numbers": numbers}
-        self._record(stage).write_text(json.dumps(record, indent=2))
+        storage.write_text(self._record(stage), json.dumps(record, indent=2))
 
     def numbers(self) -> dict[str, Number | None]:
         """What its columns show, by heading; None where its commands have left no such number."""

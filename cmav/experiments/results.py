@@ -16,7 +16,7 @@ from cmav.evals import figures
 from cmav.experiments.experiment import Experiment, Number, Run
 from cmav.experiments.table import Cell
 
-Grid = dict[str, dict[str, Cell | None]]  # by arm, by column; None: the arm has no such number
+Grid = dict[str, dict[str, Cell | None]]  # by arm, by column; None: not every run of it has such a number
 PAGE = "experiments.md"
 
 _PANELS_ACROSS = {"arms": 5, "lines": 3}
@@ -90,8 +90,11 @@ def _markdown(experiment: Experiment, name: str, grids: Mapping[str, Grid], runs
         if seeds > 1
         else "One run of each arm; in brackets the 95% interval over the clips that its number is of."
     )
-    if any(cell and cell.bound for grid in grids.values() for row in grid.values() for cell in row.values()):
+    cells = [cell for grid in grids.values() for row in grid.values() for cell in row.values()]
+    if any(cell and cell.bound for cell in cells):
         kept += " ≥: some runs were over before it was known."
+    if None in cells:
+        kept += " Empty: not every run of it has such a number."
     beside = _beside(experiment, runs)
     parts = [f"# {name}\n\n{experiment.question} Data: {experiment.setup}.", kept]
     for title, grid in grids.items():
@@ -176,6 +179,12 @@ def _commands(experiment: Experiment, runs: Sequence[Run]) -> Iterator[str]:
 
 def _command(run: Run, stage: str) -> str:
     return shlex.join(["python", *run.command(stage)[1:]])
+
+
+def whole_seeds(runs: Sequence[Run]) -> list[Run]:
+    """The runs of those seeds of which all runs are done: differences are within seeds."""
+    missing = {run.seed for run in runs if not all(run.done(stage) for stage in run.stages)}
+    return [run for run in runs if run.seed not in missing]
 
 
 def _one_level_down(text: str) -> str:

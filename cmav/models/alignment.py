@@ -55,7 +55,9 @@ def moment_evidence(
     """By how much likelier than by chance each moment's sound is told from the clip's others, float32 [...].
 
     In nats, the mean over moments: `alignment_loss` of tokens that are all alike, less what it is. Greater than 0 where
-    sound and picture are in sync, and 0 where nothing is to be heard or seen.
+    sound and picture are in sync, and 0 where neither changes. Where only one of them does not, it is at most 0 if both
+    have a token for each moment. The more tokens there are, the greater it can be: up to the mean of the logarithms of
+    their numbers.
     """
     tokens = (video_tokens_xNxD, audio_tokens_xMxD)
     by_chance = sum(math.log(x.shape[-2]) for x in tokens) / 2

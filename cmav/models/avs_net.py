@@ -26,7 +26,7 @@ class FusionHead(nn.Module):
     Tokens are resized to a fixed number before they are flattened, so that weights from one frame rate fit another; or
     `config.fusion` is "mean", and only their mean is seen. What two layers can hardly learn is to compare tokens, for
     that takes products: with `config.fusion_moments` the evidence of `moment_evidence` is added, times a factor that is
-    learned, from 1.
+    learned, from 1. Fewer tokens can have less of it, so at a lower frame rate it counts less.
     """
 
     config: FrozenConfigDict

@@ -204,9 +204,7 @@ def write(config: ConfigDict, run: epath.PathLike, step: int) -> None:
         logging.info("other settings than in %s:\n  %s", path, said)
     content = {"version": VERSION, **content, **({"changes": changes} if changes else {})}
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{NAME}.tmp")
-    unfinished.write_text(json.dumps(content, indent=2))
-    unfinished.replace(path)
+    storage.write_text(path, json.dumps(content, indent=2))
 
 
 def _load(path: epath.Path) -> dict[str, Any] | None:

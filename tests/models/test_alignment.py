@@ -93,5 +93,17 @@ def test_evidence_of_each_of_a_clips_sounds_is_what_chance_would_cost_less_the_l
     for k in range(4):
         loss = reference(video, audio[:, k], VIDEO_TIMES, AUDIO_TIMES, 0.3)
         np.testing.assert_allclose(found[:, k], (np.log(3) + np.log(5)) / 2 - loss, rtol=1e-4, atol=1e-5)
-    alike = alignment.moment_evidence(jnp.ones((1, 3, 8)), jnp.ones((1, 5, 8)), VIDEO_TIMES, AUDIO_TIMES, 0.3)
-    np.testing.assert_allclose(alike, 0, atol=1e-5)
+
+
+def test_what_does_not_change_speaks_for_no_moment():
+    rng = np.random.default_rng(4)
+    video, audio = jnp.float32(rng.normal(size=(2, 50, 5, 8)))
+
+    def evidence(video, audio):
+        return alignment.moment_evidence(video, audio, AUDIO_TIMES + 0.1, AUDIO_TIMES, 0.3)
+
+    still, silent = jnp.ones_like(video), jnp.ones_like(audio)
+    np.testing.assert_allclose(evidence(still, silent), 0, atol=1e-5)
+    np.testing.assert_allclose(evidence(video, 0 * silent), 0, atol=1e-5)
+    assert evidence(still, audio).max() < 0 and evidence(video, silent).max() < 0
+    assert 0.5 < evidence(jnp.eye(5)[None], jnp.eye(5)[None]) < np.log(5)

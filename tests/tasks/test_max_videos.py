@@ -4,8 +4,9 @@ import dataclasses
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from cmav.data import clip_ids
+from cmav.data import clip_ids, storage
 from cmav.data.files import file_of
 from cmav.data.pipeline import make_loader
 from cmav.errors import UserError
@@ -51,7 +52,7 @@ def test_so_many_videos_are_trained_on_with_all_their_clips(split, task):
     assert two < four and len(two) == 2 * CLIPS_OF_A_VIDEO and len(four) == 4 * CLIPS_OF_A_VIDEO
     assert len(videos_of(split, two)) == 2 and len(videos_of(split, four)) == 4
     assert len({frozenset(records_of(split, task, max_videos=1, seed=seed)) for seed in range(-1, 20)}) == VIDEOS
-    with pytest.raises(UserError, match=r"max_videos=7: the task can use records of 6 videos of split 'train'"):
+    with pytest.raises(UserError, match=r"max_videos=7: split 'train' in .* has 6 videos"):
         records_of(split, task, max_videos=7)
 
 
@@ -72,5 +73,29 @@ def test_a_record_whose_id_cannot_be_read_is_of_no_video(tmp_path):
     split = fake_clips.write_dataset(tmp_path, "train", 4, seconds=0.5)
     fake_clips.flip_a_byte(split, 2, at=12)
     assert clip_ids.of_some_videos(split, np.arange(4), 3, seed=0).tolist() == [0, 1, 3]
-    with pytest.raises(UserError, match="records of 3 videos"):
+    with pytest.raises(UserError, match="has 3 videos"):
         clip_ids.of_some_videos(split, np.arange(4), 4, seed=0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_phases_that_can_use_other_clips_share_their_videos(split, seed):
+    all_records = np.arange(CLIPS_OF_A_VIDEO * VIDEOS)
+    drawn = set(clip_ids.of_some_videos(split, all_records, 3, seed).tolist())
+    for left_out in all_records:
+        some = np.delete(all_records, left_out)
+        assert set(clip_ids.of_some_videos(split, some, 3, seed).tolist()) == drawn - {left_out}
+
+
+def test_what_storage_does_not_tell_is_no_damage(split, monkeypatch):
+    asked = []
+
+    def fail_at_first(index, record):
+        asked.append(record)
+        if asked.count(record) == 1:
+            raise tf.errors.UnavailableError(None, None, "503")
+        return read(index, record)
+
+    read = clip_ids._read
+    monkeypatch.setattr(storage, "DELAYS", (0.0, 0.0))
+    monkeypatch.setattr(clip_ids, "_read", fail_at_first)
+    assert videos_of(split, range(2 * VIDEOS)) == {f"a_video{number}" for number in range(VIDEOS)}
