@@ -43,8 +43,8 @@ def class_activation(logits_of: Callable[[jax.Array], jax.Array], map_BxTxHxWxC:
     is a mean over all locations and a linear layer with weights w, the gradient is w_c / T'H'W' everywhere, and this is
     Σ_c w_c A_c: the CAM of Zhou et al., "Learning Deep Features for Discriminative Localization" (2016). Of Grad-CAM
     (Selvaraju et al. 2017) it differs in that gradients are not averaged over locations, and keep their scale; as
-    HiResCAM (Draelos & Carin 2020). In `AvsNet` they are the same throughout space, but differ between moments. What a head
-    that compares moments adds (`config.fusion_moments`) does not depend on how long tokens are, but on where they point:
+    HiResCAM (Draelos & Carin 2020). In `AvsNet` they are the same throughout space, but differ between moments. What a
+    head that compares moments adds (`config.fusion_moments`) depends on where tokens point, not on how long they are:
     its part is about 0 in the mean over space, and shows what speaks for and against, not how much there is of it.
 
     Args:
