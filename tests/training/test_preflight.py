@@ -106,7 +106,7 @@ AVS = [
     (set_keys(task="avz"), r"config\.task='avz'"),
     (set_keys(log_every=0), r"config\.log_every=0 must be a whole number, at least 1"),
     (set_keys(data__max_videos=-1), r"config\.data\.max_videos=-1 must be a whole number, at least 0"),
-    (set_keys(data__max_videos=1000), r"config\.phases\[0\]: config\.data\.max_videos=1000: .* records of \d+ videos"),
+    (set_keys(data__max_videos=1000), r"config\.phases\[0\]: config\.data\.max_videos=1000: .* has \d+ videos"),
     (set_keys(checkpoint__every=0), r"config\.checkpoint\.every=0"),
     (set_keys(optim__name="sgdm"), r"config\.optim\.name='sgdm'"),
     (set_keys(optim__schedule="linear"), r"config\.optim\.schedule='linear'"),
