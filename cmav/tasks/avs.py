@@ -220,7 +220,8 @@ class Avs(ClipTask):
         return loss + weight * alignment, {**metrics, "alignment_loss": alignment}
 
     def concern(self, metrics):
-        if metrics.get("fusion_units_alive", 1):
+        # Where the head compares moments, it learns without that layer too.
+        if self.model_config.fusion_moments or metrics.get("fusion_units_alive", 1):
             return ""
         return (
             "all units of the fusion layer have died: whatever the pair, none is above 0, and none learns any more. "

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tensorflow as tf
+from ml_collections import FrozenConfigDict
 
 from cmav.data import schema
 from cmav.errors import UserError
@@ -68,6 +69,8 @@ def test_fusion_units_that_no_pair_reaches_are_counted_and_a_layer_of_them_is_sa
     some[1, 0, 2] = 0.1
     assert judged(some)["fusion_units_alive"] == 0.25 and task.concern(judged(some)) == ""
     assert "all units of the fusion layer have died" in task.concern(judged(np.zeros((2, 2, 4))))
+    comparing = dataclasses.replace(task, model_config=FrozenConfigDict({**task.model_config, "fusion_moments": 0.1}))
+    assert comparing.concern(judged(np.zeros((2, 2, 4)))) == ""
     _, metrics = loss_of(task, LOGITS[:, :2])  # of a network that has no such layer
     assert "fusion_units_alive" not in metrics and task.concern(metrics) == ""
 
