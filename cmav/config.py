@@ -166,7 +166,7 @@ def get_default(task: str = "avs") -> ConfigDict:
     # environment has JAX_DEFAULT_MATMUL_PRECISION=highest. Logits, losses and maps are computed in float32 anyway.
     config.model.dtype = "bfloat16"
     config.model.remat = "stem"  # recompute in the backward pass: "none", "stem" (first layer) or "encoders"
-    config.model.conv_lowering = "auto"  # "auto" chooses by backend; "native", "folded", or "folded_taps" (see conv.py)
+    config.model.conv_lowering = "auto"  # "auto" chooses by backend and layer; see conv.py
 
     # What to start from, where the run has no checkpoint of its own.
     config.init = ConfigDict()

@@ -8,23 +8,31 @@ checkpoint fits every backend. The lowerings of a 3-D convolution give the same 
 | `"native"`      | XLA's 3-D convolution                                                                          |
 | `"folded"`      | one 2-D convolution: the taps in time are strided slices of the input, side by side as channels |
 | `"folded_taps"` | the same, but the kernel's gradient is a sum of matrix products over bands of rows             |
+| `"blocks"`      | one matrix product: a stride's pixels are folded into channels too, and the taps are summed last |
 
-`"auto"` is `folded_taps` on CPU, where XLA's 3-D convolutions are up to 50 times slower than 2-D ones, and where its
-gradient of a kernel uses one thread; `folded` on GPU, where 3-D convolutions get a slow memory layout; `native` on
-TPU. `python -m cmav.models.benchmark` measures all three on the backend at hand.
+`"auto"` is `folded` on GPU, where 3-D convolutions get a slow memory layout, and `native` on TPU. On CPU XLA's 3-D
+convolutions are up to 50 times slower than 2-D ones, its gradient of a kernel uses one thread, and of few channels it
+takes longest to gather each output's inputs: `"auto"` is `blocks` there where that multiplies what it keeps by no more
+than 4 (the first layers), and `folded_taps` elsewhere. `python -m cmav.models.benchmark` measures all of them on the
+backend at hand.
 
 A dilated convolution has gaps between its kernel's taps, and a stride of 1 along the axes that it is dilated in. It is
 made for finer maps (`layers.finer`): its gradients are XLA's own, whatever the lowering.
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-LOWERINGS = ("native", "folded", "folded_taps")
-LOWERING_BY_BACKEND = {"cpu": "folded_taps", "gpu": "folded", "tpu": "native"}
+LOWERINGS = ("native", "folded", "folded_taps", "blocks")
+LOWERING_BY_BACKEND = {"gpu": "folded", "tpu": "native"}
+
+# `blocks` on CPU: up to so many taps, each of which is a copy of the output, and less than so many input channels.
+MOST_BLOCK_TAPS = 4
+FEW_CHANNELS = 16
 
 # Of the matrix that a band of rows becomes in the kernel's gradient: small enough to stay in a core's cache.
 BAND_BYTES = 8 * 2**20
@@ -71,12 +79,21 @@ def conv3d(
 ) -> jax.Array:
     """3-D convolution of x [N, T, H, W, cin] with a kernel [kt, kh, kw, cin, cout], in the dtype of x."""
     if lowering == "auto":
-        lowering = LOWERING_BY_BACKEND.get(jax.default_backend(), "folded")
+        lowering = _fastest(jax.default_backend(), kernel.shape, strides)
     if lowering == "native":
         return _conv(x, kernel.astype(x.dtype), strides, dilation)
     if max(dilation) > 1:
         return _conv3d_as_2d(x, kernel, strides, dilation)
+    if lowering == "blocks":
+        return _conv3d_of_blocks(x, kernel, strides)
     return _folded_conv3d(x, kernel, strides, lowering == "folded_taps")
+
+
+def _fastest(backend: str, kernel_shape: tuple[int, ...], strides: tuple[int, int, int]) -> str:
+    if backend != "cpu":
+        return LOWERING_BY_BACKEND.get(backend, "folded")
+    few_taps = math.prod(_block_taps(kernel_shape, strides)) <= MOST_BLOCK_TAPS
+    return "blocks" if few_taps and kernel_shape[3] < FEW_CHANNELS else "folded_taps"
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -173,6 +190,70 @@ def _kernel_gradient(x: jax.Array, dy: jax.Array, kernel_shape: tuple[int, ...],
         (bands.reshape(-1, *bands.shape[2:]), dy.reshape(num_groups * num_bands, -1, cout)),
     )
     return gradient.reshape(kh, kw, kt, cin, cout).transpose(2, 0, 1, 3, 4)
+
+
+def _conv3d_of_blocks(x: jax.Array, kernel: jax.Array, strides: tuple[int, int, int]) -> jax.Array:
+    """Of blocks of `stride_h x stride_w` pixels the convolution has stride 1, and a few taps.
+
+    Space to depth, then Vasudevan et al. (2017), "Parallel multi channel convolution using general matrix
+    multiplication": the product with all taps first, and their sum, each where it belongs, after it.
+    """
+    kt, kh, kw, cin, cout = kernel.shape
+    _, stride_h, stride_w = strides
+    taps_h, taps_w = _block_taps(kernel.shape, strides)
+    padding_h, blocks_h = _block_padding(x.shape[2], kh, stride_h, taps_h)
+    padding_w, blocks_w = _block_padding(x.shape[3], kw, stride_w, taps_w)
+
+    # A stride longer than the kernel leaves pixels out: the last padding is negative then.
+    x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (0, 0, 0), (*padding_h, 0), (*padding_w, 0), (0, 0, 0)))
+    x = x.reshape(*x.shape[:2], blocks_h, stride_h, blocks_w, stride_w, cin).swapaxes(3, 4)
+    x = _fold_time(x.reshape(*x.shape[:4], -1), kt, strides[0])
+
+    kernel = jnp.pad(kernel, ((0, 0), (0, taps_h * stride_h - kh), (0, taps_w * stride_w - kw), (0, 0), (0, 0)))
+    kernel = kernel.reshape(kt, taps_h, stride_h, taps_w, stride_w, cin, cout).transpose(1, 3, 0, 2, 4, 5, 6)
+    return _sum_of_taps(x, kernel.reshape(taps_h, taps_w, -1, cout))
+
+
+def _block_taps(kernel_shape: tuple[int, ...], strides: tuple[int, int, int]) -> tuple[int, int]:
+    """Blocks that the kernel covers, along height and width."""
+    return -(-kernel_shape[1] // strides[1]), -(-kernel_shape[2] // strides[2])
+
+
+def _block_padding(length: int, kernel: int, stride: int, taps: int) -> tuple[tuple[int, int], int]:
+    """Zeros before and after an axis, such that it has whole blocks, and the number of these."""
+    blocks = -(-length // stride) + taps - 1
+    before, _ = same_padding(length, kernel, stride)
+    return (before, blocks * stride - length - before), blocks
+
+
+@jax.custom_vjp
+def _sum_of_taps(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Convolution without padding of x [N, T, A, B, cin] with a kernel [ka, kb, cin, cout] over A and B."""
+    ka, kb, cin, _ = kernel.shape
+    height, width = x.shape[2] - ka + 1, x.shape[3] - kb + 1
+    kernel = kernel.transpose(2, 0, 1, 3).reshape(cin, -1).astype(x.dtype)
+    products = jnp.matmul(x, kernel, preferred_element_type=jnp.float32)
+    taps = jnp.split(products, ka * kb, axis=-1)
+    y = sum(taps[i * kb + j][:, :, i : i + height, j : j + width] for i in range(ka) for j in range(kb))
+    return y.astype(x.dtype)
+
+
+def _sum_of_taps_forward(x, kernel):
+    return _sum_of_taps(x, kernel), (x, kernel)
+
+
+def _sum_of_taps_backward(residuals, dy):
+    x, kernel = residuals
+    ka, kb, cin, cout = kernel.shape
+    around = [((i, ka - 1 - i), (j, kb - 1 - j)) for i in range(ka) for j in range(kb)]
+    taps = jnp.concatenate([jnp.pad(dy, ((0, 0), (0, 0), *padding, (0, 0))) for padding in around], axis=-1)
+    dx = taps @ kernel.swapaxes(2, 3).reshape(-1, cin).astype(x.dtype)
+    rows = (a.reshape(-1, a.shape[-1]) for a in (x, taps))  # An einsum over all axes takes half as long again.
+    dkernel = jnp.einsum("ri,ro->io", *rows, preferred_element_type=jnp.float32)
+    return dx, dkernel.reshape(cin, ka, kb, cout).transpose(1, 2, 0, 3).astype(kernel.dtype)
+
+
+_sum_of_taps.defvjp(_sum_of_taps_forward, _sum_of_taps_backward)
 
 
 def _split(length: int, at_most: int) -> tuple[int, int]:

@@ -119,11 +119,14 @@ def test_bfloat16_stays_near_float64_and_kernels_get_float32_gradients(lowering,
         assert np.abs(np.asarray(got, np.float64) - want).max() < 0.02 * np.abs(want).max()
 
 
-def test_auto_is_what_the_table_says_for_this_backend():
-    x, weights, _ = _arrays((4, 6, 6), (3, 3, 3), (1, 1, 1))
+@pytest.mark.parametrize(("kernel", "cin"), [((3, 3, 3), 3), ((1, 2, 2), 3), ((1, 2, 2), 64)])
+def test_auto_is_what_the_table_says_for_this_backend(kernel, cin):
+    x, weights, _ = _arrays((4, 6, 6), kernel, (1, 1, 1), cin)
     text = {
         lowering: str(jax.make_jaxpr(lambda x, w, low=lowering: conv.conv3d(x, w, (1, 1, 1), low))(x, weights))
         for lowering in ("auto", *conv.LOWERINGS)
     }
-    assert text["auto"] == text[conv.LOWERING_BY_BACKEND[jax.default_backend()]]
-    assert text["native"] != text["folded"]
+    few = kernel == (1, 2, 2) and cin == 3  # taps and channels
+    expected = conv.LOWERING_BY_BACKEND.get(jax.default_backend(), "blocks" if few else "folded_taps")
+    assert text["auto"] == text[expected]
+    assert len({text[lowering] for lowering in ("native", "folded", "blocks")}) == 3
