@@ -16,7 +16,7 @@ import numpy as np
 from absl import logging
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from cmav import processes
+from cmav import memory, processes
 from cmav.errors import UserError
 
 
@@ -52,8 +52,12 @@ def names_several_processes(environment: Mapping[str, str]) -> bool:
 
 
 def make_mesh() -> Mesh:
-    """All devices of all processes on one axis, "data", those of one process side by side."""
+    """All devices of all processes on one axis, "data", those of one process side by side.
+
+    From then on this process keeps the memory that it frees (`memory.keep_freed`).
+    """
     devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    memory.keep_freed(one_arena=devices[0].platform == "cpu")
     # Auto axes: under Explicit ones `z @ z.T` on sharded embeddings is an error.
     return Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
 

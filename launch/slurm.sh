@@ -20,9 +20,6 @@
 set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:?submit this script with sbatch, from the folder of cmav}"
 
-# glibc gives large buffers back to the system and asks for them anew at every clip; keeping them makes decoding faster.
-export MALLOC_TRIM_THRESHOLD_=1000000000 MALLOC_MMAP_THRESHOLD_=1000000000
-
 # Each process sees all GPUs of its node and takes the one of its local rank: jax.distributed does that under Slurm.
 command=cmav.main
 if [[ "${1:-}" == cmav.* ]]; then

@@ -45,11 +45,10 @@ case "${1:-}" in
     args="$(printf '%q ' "$@")"
     run="$(basename "${config:?--config=configs/….py}" .py)"
     # Each host keeps a log and the status, and goes on when the terminal hangs up. What is over within a minute has
-    # failed, and its status is that of this script. The malloc settings keep buffers instead of giving them back to the
-    # system at every clip, which makes decoding faster.
+    # failed, and its status is that of this script.
     command=".venv/bin/python -m cmav.main --workdir=$BUCKET/runs/$run $args"
     on_all_hosts "cd cmav && rm -f train.status
-      export MALLOC_TRIM_THRESHOLD_=1000000000 MALLOC_MMAP_THRESHOLD_=1000000000 CMAV_DATA=$BUCKET/shards
+      export CMAV_DATA=$BUCKET/shards
       nohup bash -c $(printf '%q' "$command; echo \$? > train.status") > train.log 2>&1 < /dev/null &
       for second in {1..${SECONDS_TO_WATCH:-60}}; do [[ -e train.status ]] && break; sleep 1; done
       $show"

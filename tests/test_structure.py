@@ -9,7 +9,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 # The packages of the README's table, from the bottom up: each may know those before it. What is in none (the commands,
 # and small modules such as `cmav.errors`) is named below.
 PACKAGES = re.findall(r"^\| `cmav/(\w+)/` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
-ANYONE_MAY_KNOW = ("cli", "config", "distributed", "errors", "processes", "tables", "trees")
+ANYONE_MAY_KNOW = ("cli", "config", "distributed", "errors", "memory", "processes", "tables", "trees")
 COMMANDS = ("main", "finetune", "evaluate", "embed", "localize", "sync", "describe", "report")
 # More than the order forbids: a network knows nothing of where its inputs come from, a record nothing of networks.
 KEPT_APART = {

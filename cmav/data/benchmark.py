@@ -13,6 +13,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
+from cmav import memory
 from cmav.config import get_default
 from cmav.data import checks, pipeline, sampling, video
 from cmav.data.clip_shape import ClipShape
@@ -39,6 +40,7 @@ def main() -> int:
     parser.add_argument("--batch_size", type=int, default=8, help="default: %(default)s")
     parser.add_argument("--num_batches", type=int, default=8, help="to measure (default: %(default)s)")
     args = parser.parse_args()
+    memory.keep_freed(one_arena=False)  # As training does beside an accelerator.
     try:
         index = SplitIndex.load(args.data, args.split)
         shape = ClipShape.from_config(data, args.frame_rate)
