@@ -11,7 +11,6 @@ EXPERIMENTS = {
     "plateau": synchronization.PLATEAU,
     "tokens": synchronization.TOKENS,
     "sync_grid": synchronization.SYNC_GRID,
-    "attention_grid": synchronization.ATTENTION_GRID,
     "scaling_grid": synchronization.SCALING_GRID,
     "cmac_parts": cmac.CMAC_PARTS,
     "cmac_grid": cmac.CMAC_GRID,

@@ -5,7 +5,7 @@ from typing import Any
 
 from etils import epath
 
-from cmav.experiments.catalogue.paper import GRID_LONGER, NO_MAPS, PRETRAINING
+from cmav.experiments.catalogue.paper import DEMO_LONGER, FUSED_DEMO, FUSION_ALONE, NO_MAPS, PRETRAINING
 from cmav.experiments.experiment import Experiment, Stage, Sweep
 from cmav.training import summary
 from configs import sync_grid
@@ -20,7 +20,6 @@ SYNC_GRID = Experiment(
         "as the preset": _GRID,
         "no alignment loss": f"{_GRID} --config.loss.alignment_weight=0.",
         "no comparison of moments": f"{_GRID} --config.model.fusion_moments=0.",
-        "neither": f"{_GRID} --config.loss.alignment_weight=0. --config.model.fusion_moments=0.",
         "both shifted": f"{_GRID} --config.data.shift_both=True",
         "mouth covered": f"{_GRID} --config.data.covered=({_MOUTH},)",
         "only the mouth": f"{_GRID} --config.data.shown=({_MOUTH},)",
@@ -34,26 +33,7 @@ SYNC_GRID = Experiment(
     reference="as the preset",
 )
 
-# The comparison of moments goes past attention and fusion, and would hide what these do. Without it they need longer.
-_FUSED = f"{_GRID} {GRID_LONGER} --config.model.fusion_moments=0."
-ATTENTION_GRID = dataclasses.replace(
-    SYNC_GRID,
-    question="What do attention in both directions, and more shifted sounds, buy on a talking face? By the fusion "
-    "layers alone, in 2,000 steps; the last rows also compare moments, as the preset does.",
-    arms={
-        "CMA": _FUSED,
-        "AGA": f"{_FUSED} --config.model.attention=aga",
-        "VGA": f"{_FUSED} --config.model.attention=vga",
-        "no attention": f"{_FUSED} --config.model.depth=0",
-        "CMA, K = 4": f"{_FUSED} --config.data.num_shifted=3",
-        "CMA, K = 4, softmax": f"{_FUSED} --config.data.num_shifted=3 --config.loss.softmax_weight=1.",
-        "CMA, comparison of moments": f"{_FUSED} --config.model.fusion_moments=0.1",
-        "no attention, comparison of moments": f"{_FUSED} --config.model.fusion_moments=0.1 --config.model.depth=0",
-    },
-    reference="CMA",
-)
-
-_VIDEOS = {"75": 75, "150": 150, "300": 300, "all 600": 0}
+_VIDEOS = {"75": 75, "150": 150, "300": 300, "all 600": 0}  # 0: all that there are
 SCALING_GRID = dataclasses.replace(
     SYNC_GRID,
     question="What do more videos of a talking face bring, in as many steps?",
@@ -69,8 +49,7 @@ TOKENS = Experiment(
     setup="`make data/demo/shards/index-validation.npy`",
     stages={"pretraining": Stage(f"{PRETRAINING} {NO_MAPS}", "pretraining/summary.json")},
     arms={
-        f"{positions}, {fusion}": f"--config=configs/demo.py --config.model.positions={positions} "
-        f"--config.model.fusion={fusion}"
+        f"{positions}, {fusion}": f"{FUSED_DEMO} --config.model.positions={positions} --config.model.fusion={fusion}"
         for fusion in ("flatten", "mean")
         for positions in ("none", "learned", "seconds")
     },
@@ -86,17 +65,18 @@ def _off_chance(folder: epath.Path) -> dict[str, Any]:
 
 
 _PLAIN = "--config.loss.alignment_weight=0."
-_MOMENTS = "--config.model.fusion_moments=0.1"
-_DEMO = "--config=configs/demo.py --config.evals.pretext.every=50"
-_CURRICULUM = "--config=configs/demo_curriculum.py --config.evals.pretext.every=50"
+_OFTEN = "--config.evals.pretext.every=50"
+_DEMO = f"--config=configs/demo.py {DEMO_LONGER} {_OFTEN}"
+_FUSED = f"{_DEMO} {FUSION_ALONE}"
+_CURRICULUM = f"--config=configs/demo_curriculum.py {_OFTEN}"
 
 
 def _batches(size: int) -> str:
     """As many clips as the demo's 700 steps of 16, warm-up and evaluations at the same clips."""
     steps, warm_up, every = (count * 16 // size for count in (700, 100, 50))
     return (
-        f"--config=configs/demo.py {_PLAIN} --config.phases[0].batch_size={size} --config.phases[0].steps={steps} "
-        f"--config.optim.warmup_steps={warm_up} --config.evals.pretext.every={every}"
+        f"--config=configs/demo.py {FUSION_ALONE} {_PLAIN} --config.phases[0].batch_size={size} "
+        f"--config.phases[0].steps={steps} --config.optim.warmup_steps={warm_up} --config.evals.pretext.every={every}"
     )
 
 
@@ -117,10 +97,10 @@ PLATEAU = Experiment(
     setup="`make data/demo/shards/index-validation.npy`",
     stages={"pretraining": Stage(f"{PRETRAINING} {NO_MAPS}", "pretraining/summary.json", _off_chance)},
     arms={
-        "plain": f"{_DEMO} {_PLAIN}",
-        "alignment loss": _DEMO,
-        "comparison of moments": f"{_DEMO} {_PLAIN} {_MOMENTS}",
-        "comparison of moments, alignment loss": f"{_DEMO} {_MOMENTS}",
+        "plain": f"{_FUSED} {_PLAIN}",
+        "alignment loss": _FUSED,
+        "comparison of moments": f"{_DEMO} {_PLAIN}",
+        "comparison of moments, alignment loss": _DEMO,
         "curriculum": f"{_CURRICULUM} {_PLAIN}",
         "curriculum, alignment loss": _CURRICULUM,
         "half other": _three_phases(0.5),
@@ -128,7 +108,7 @@ PLATEAU = Experiment(
         "--config.phases[1].frame_rate=5.",
         "batch 8, 1,400 steps": _batches(8),
         "batch 32, 350 steps": _batches(32),
-        "SGD": f"{_DEMO} {_PLAIN} --config.optim.name=sgd --config.optim.learning_rate=0.01",
+        "SGD": f"{_FUSED} {_PLAIN} --config.optim.name=sgd --config.optim.learning_rate=0.01",
     },
     columns={
         "steps until off chance": "pretraining/steps_until_off_chance",
