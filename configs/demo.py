@@ -18,7 +18,7 @@ def get_config():
     config.data.sample_rate = 8_000
     config.data.crop_size = 40
     config.data.flip = True
-    config.phases = (dict(frame_rate=10.0, batch_size=16, steps=350),)
+    config.phases = (dict(frame_rate=10.0, batch_size=16, steps=700),)
 
     config.model.video.layers = (
         ("conv", 24, (3, 5, 5), (1, 4, 4)),
@@ -35,8 +35,6 @@ def get_config():
         ("conv", 64, (3,), (1,)),
     )
     config.model.fusion_tokens = 11
-    # By fusion layers alone, which hardly learn to compare, it takes twice the steps.
-    config.model.fusion_moments = config.loss.alignment_temperature
     config.model.hidden_size = 128
     config.model.mlp_size = 256
     config.model.num_heads = 4

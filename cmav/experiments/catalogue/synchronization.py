@@ -66,8 +66,8 @@ def _off_chance(folder: epath.Path) -> dict[str, Any]:
 
 _PLAIN = "--config.loss.alignment_weight=0."
 _OFTEN = "--config.evals.pretext.every=50"
-_DEMO = f"--config=configs/demo.py {DEMO_LONGER} {_OFTEN}"
-_FUSED = f"{_DEMO} {FUSION_ALONE}"
+_FUSED = f"{FUSED_DEMO} {_OFTEN}"
+_COMPARED = f"--config=configs/demo.py {DEMO_LONGER} --config.model.fusion_moments=0.1 {_OFTEN}"
 _CURRICULUM = f"--config=configs/demo_curriculum.py {_OFTEN}"
 
 
@@ -99,8 +99,8 @@ PLATEAU = Experiment(
     arms={
         "plain": f"{_FUSED} {_PLAIN}",
         "alignment loss": _FUSED,
-        "comparison of moments": f"{_DEMO} {_PLAIN}",
-        "comparison of moments, alignment loss": _DEMO,
+        "comparison of moments": f"{_COMPARED} {_PLAIN}",
+        "comparison of moments, alignment loss": _COMPARED,
         "curriculum": f"{_CURRICULUM} {_PLAIN}",
         "curriculum, alignment loss": _CURRICULUM,
         "half other": _three_phases(0.5),
