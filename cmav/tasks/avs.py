@@ -161,6 +161,7 @@ class Avs(ClipTask):
         return {
             "video": jax.ShapeDtypeStruct((batch_size, self.clip.num_frames, size, size, 3), jnp.uint8),
             "audio": jax.ShapeDtypeStruct((batch_size, self.num_audios, self.clip.num_samples, 2), jnp.int16),
+            "labels": jax.ShapeDtypeStruct((batch_size, self.num_audios), jnp.float32),
         }
 
     def inputs(self, batch):

@@ -65,7 +65,7 @@ class Task(Protocol):
         """A batch of clips with their own sound: frames [B, T, H, W, 3], samples [B, S, 2], bool [B]; for `apply`."""
 
     def batch_shapes(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
-        """What the network sees of a batch."""
+        """What of a batch the network and its loss need."""
 
     def init(self, key: jax.Array) -> dict[str, Any]:
         """The network's fresh variables: `params`, and collections such as `batch_stats`."""

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from cmav.tasks import Task, make_task
+from cmav.tasks.base import ClipTask
 from cmav.training.freezing import apply_in_training
 
 TABLE_DEPTH = 3  # of nested modules, in the table of parameters
@@ -36,7 +37,7 @@ def describe_phase(config: ConfigDict, phase: Mapping[str, Any]) -> PhaseCost:
         batch_size=phase["batch_size"],
         video_tokens=_num_tokens(outputs, "video"),
         audio_tokens=_num_tokens(outputs, "audio"),
-        gflops_per_clip=_forward_flops(config, phase, variables) / 1e9,
+        gflops_per_clip=forward_flops(task) / 1e9,
         activation_bytes_per_clip=activation_bytes(task, variables, config.optim.frozen),
     )
 
@@ -63,11 +64,13 @@ def parameter_rows(params: Mapping[str, Any], depth: int = TABLE_DEPTH) -> Itera
     return walk(params, 0)
 
 
-def _forward_flops(config: ConfigDict, phase: Mapping[str, Any], variables: Any) -> float:
-    """XLA's count, of the network as written: other lowerings also multiply the zeros of the padding in time."""
-    config = config.copy_and_resolve_references()
-    config.model.conv_lowering = "native"
-    task = make_task(config, phase)
+def forward_flops(task: ClipTask) -> float:
+    """Of one clip, by XLA's count; a multiplication and an addition are two, padding is not counted.
+
+    Of the network as it is written: other lowerings also multiply the zeros of the padding in time.
+    """
+    task = dataclasses.replace(task, model_config=FrozenConfigDict({**task.model_config, "conv_lowering": "native"}))
+    variables = jax.eval_shape(task.init, jax.random.key(0))
     forward = jax.jit(lambda v, b: _results(task, task.apply(v, b, train=False)[0]))
     return forward.lower(variables, task.batch_shapes(1)).cost_analysis()["flops"]
 

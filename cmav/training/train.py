@@ -1,4 +1,4 @@
-"""The trainer: TrainState, train_step and the loop. It knows no task by name.
+"""The trainer: the loop around `step.train_step`. It knows no task by name.
 
 The loop keeps two batches in flight to the devices and reads the metrics of step n-1 after step n was dispatched, so
 that neither the pipeline nor the host holds the devices up.
@@ -18,7 +18,6 @@ import optax
 from absl import logging
 from clu import metric_writers
 from etils import epath
-from flax import struct
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -26,31 +25,17 @@ from cmav import distributed, processes
 from cmav.data.pipeline import Loader, make_loader
 from cmav.errors import Preempted, UserError
 from cmav.evals.evaluators import Evaluator, list_panels
-from cmav.tasks import Batch, Metrics, Task
+from cmav.tasks import Metrics, Task
 from cmav.training import preflight, pretrained, run_config, summary
 from cmav.training.checkpoint import Checkpoints
 from cmav.training.evaluation import Evaluations
-from cmav.training.freezing import apply_in_training
 from cmav.training.phases import Phase, phase_of
 from cmav.training.progress import Progress
+from cmav.training.step import TrainState, train_step
 
 
 class NonFiniteLossError(UserError):
     """The loss became infinite or NaN."""
-
-
-@struct.dataclass
-class TrainState:
-    """All that training changes. Plain trees of arrays, on every device."""
-
-    step: jax.Array  # int32 [], steps done
-    params: Any
-    model_state: Any  # collections beside the parameters, such as batch_stats
-    opt_state: Any
-
-    def items(self) -> dict[str, Any]:
-        """What a checkpoint holds; its number is the step."""
-        return {"params": self.params, "model_state": self.model_state, "opt_state": self.opt_state}
 
 
 def create_state(
@@ -71,36 +56,6 @@ def create_state(
         items = pretrained.start_from(items, config)
     opt_state = jax.jit(optimizer.init, out_shardings=on_all)(items["params"])
     return TrainState(distributed.replicate(jnp.zeros((), jnp.int32), mesh), **items, opt_state=opt_state)
-
-
-def train_step(
-    state: TrainState,
-    batch: Batch,
-    *,
-    task: Task,
-    optimizer: optax.GradientTransformation,
-    seed: int,
-    frozen: Sequence[str] = (),
-) -> tuple[TrainState, Metrics]:
-    """One optimizer step. Randomness on the device is a function of (seed, step); `frozen` as in `config.optim`."""
-    dropout_key = jax.random.fold_in(jax.random.key(seed), state.step)
-
-    def loss_fn(params):
-        variables = {"params": params, **state.model_state}
-        outputs, changed = apply_in_training(task, variables, batch, frozen=frozen, dropout_key=dropout_key)
-        loss, metrics = task.loss(outputs, batch)
-        return loss, (changed, metrics)
-
-    (loss, (changed, metrics)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    metrics = {"loss": loss, **metrics, "grad_norm": optax.global_norm(grads)}
-    new_state = TrainState(
-        step=state.step + 1,
-        params=optax.apply_updates(state.params, updates),
-        model_state={**state.model_state, **changed},
-        opt_state=opt_state,
-    )
-    return new_state, metrics
 
 
 def train(config: ConfigDict, workdir: str) -> TrainState:
