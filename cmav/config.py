@@ -165,7 +165,9 @@ def get_default(task: str = "avs") -> ConfigDict:
     # Of the computation; parameters are float32. A GPU multiplies float32 in TF32, a TPU in bfloat16, unless the
     # environment has JAX_DEFAULT_MATMUL_PRECISION=highest. Logits, losses and maps are computed in float32 anyway.
     config.model.dtype = "bfloat16"
-    config.model.remat = "stem"  # recompute in the backward pass: "none", "stem" (first layer) or "encoders"
+    # Less memory for more time in the backward pass: of the first layer ("stem"), of the "encoders", or of "none".
+    # "auto" chooses by backend: see `cmav.models.encoders.base.remat`.
+    config.model.remat = "auto"
     config.model.conv_lowering = "auto"  # "auto" chooses by backend and layer; see conv.py
 
     # What to start from, where the run has no checkpoint of its own.

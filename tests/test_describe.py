@@ -103,9 +103,9 @@ def test_activation_memory_follows_remat_dtype_and_frames():
     assert kept(phase=0) < plain  # half of the frames
 
 
-def test_the_stem_is_not_kept_at_full_size():
+def test_the_stem_is_kept_once_at_full_size():
     config = cmav_config.get_default()
     stem_output = 126 * 224 * 224 * 64 * 2  # 809 MB
-    assert activation_bytes(config, phase=1) < stem_output
+    assert stem_output < activation_bytes(config, phase=1) < 2 * stem_output
     config.model.remat = "none"
-    assert activation_bytes(config, phase=1) > stem_output
+    assert activation_bytes(config, phase=1) > 2 * stem_output

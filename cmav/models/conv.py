@@ -27,8 +27,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from cmav.models import target
+
 LOWERINGS = ("native", "folded", "folded_taps", "blocks")
-LOWERING_BY_BACKEND = {"gpu": "folded", "tpu": "native"}
+LOWERING_BY_BACKEND = {"gpu": "folded", "tpu": "folded"}
 
 # `blocks` on CPU: up to so many taps, each of which is a copy of the output, and less than so many input channels.
 MOST_BLOCK_TAPS = 4
@@ -79,7 +81,7 @@ def conv3d(
 ) -> jax.Array:
     """3-D convolution of x [N, T, H, W, cin] with a kernel [kt, kh, kw, cin, cout], in the dtype of x."""
     if lowering == "auto":
-        lowering = _fastest(jax.default_backend(), kernel.shape, strides)
+        lowering = _fastest(target.backend(), kernel.shape, strides)
     if lowering == "native":
         return _conv(x, kernel.astype(x.dtype), strides, dilation)
     if max(dilation) > 1:

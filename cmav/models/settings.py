@@ -6,13 +6,14 @@ from cmav.errors import UserError
 from cmav.models import encoders
 from cmav.models.co_attention import ATTENTIONS
 from cmav.models.conv import LOWERINGS
+from cmav.models.encoders.base import REMATS
 from cmav.models.positions import POSITIONS
 
 CHOICES = {
     "attention": ATTENTIONS,
     "positions": POSITIONS,
     "fusion": ("flatten", "mean"),
-    "remat": ("none", "stem", "encoders"),
+    "remat": ("auto", *REMATS),
     "conv_lowering": ("auto", *LOWERINGS),
     "dtype": ("float32", "bfloat16"),
 }

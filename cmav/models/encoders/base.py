@@ -9,17 +9,34 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import FrozenConfigDict
 
+from cmav.models import norm_pool, target
 from cmav.models.batch_norm import BatchNorm
 from cmav.models.conv import conv1d, conv2d, conv3d
 from cmav.models.layers import Layer, field_centres
 
 BATCH_NORM_EPSILON = 1e-3  # as Owens & Efros
+REMATS = ("none", "stem", "encoders")
+
+
+def remat(config: FrozenConfigDict) -> str:
+    """Of which layers the backward pass takes more time and less memory: one of `REMATS`.
+
+    With "auto" the stem's on GPU, where batches are large and the paper's 32 clips would not fit 80 GB, and none's on
+    TPU, whose compiler then needs the fewest cycles and no more memory. On CPU the stem's too, which there is faster as
+    well (`norm_pool`). `python -m cmav.describe --device=…` says what each comes to.
+    """
+    if config.remat != "auto":
+        return config.remat
+    return "none" if target.backend() == "tpu" else "stem"
 
 
 class EncoderLayer(Protocol):
-    """One layer, called within the encoder: [N, T, ..., C] -> [N, T', ..., C']. `mask` is as in `Encoder`."""
+    """A layer, called within the encoder: [N, T, ..., C] -> [N, T', ..., C']. `mask` is as in `Encoder`.
 
-    def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None) -> jax.Array: ...
+    Several that are computed as one return as many arrays, the last of which goes on.
+    """
+
+    def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None) -> jax.Array | tuple[jax.Array, ...]: ...
 
 
 class Encoder(nn.Module):
@@ -58,12 +75,13 @@ class Encoder(nn.Module):
           train: whether BatchNorm uses the batch's statistics.
           mask: bool [N]; rows where it is false are encoded, but kept out of BatchNorm's statistics in training.
         """
-        out = {}
+        outputs: list[jax.Array] = []
         x = self.front_end(x, rate, train).astype(self.config.dtype)
-        for i, layer in enumerate(self.layers()):
-            x = layer(x, train, mask)
-            out[f"layer_{i}"] = x
-        return {**out, "map": x}
+        for layer in self.layers():
+            made = layer(x, train, mask)
+            outputs += made if isinstance(made, tuple) else (made,)
+            x = outputs[-1]
+        return {**{f"layer_{i}": x for i, x in enumerate(outputs)}, "map": x}
 
     def tokens_of(self, x: jax.Array) -> jax.Array:
         """[N, T', (axes,) C'], a `map` -> [N, T', hidden_size], the `tokens` that come of it."""
@@ -83,7 +101,7 @@ class Encoder(nn.Module):
     @nn.nowrap
     def with_remat(self, layer: type[nn.Module], index: int) -> type[nn.Module]:
         """The class of the layer of this index, computed again in the backward pass where `config.remat` says so."""
-        again = self.config.remat == "encoders" or (self.config.remat == "stem" and index == 0)
+        again = remat(self.config) == "encoders" or (remat(self.config) == "stem" and index == 0)
         return nn.remat(layer, static_argnums=(2,)) if again else layer
 
     @nn.nowrap
@@ -108,22 +126,29 @@ def normalised(
     x: jax.Array, config: FrozenConfigDict, train: bool, mask: jax.Array | None = None, name: str = "norm"
 ) -> jax.Array:
     """BatchNorm of x [N, ..., C], which the module that calls this has under this name. `mask` as in `ConvLayer`."""
-    norm = BatchNorm(momentum=config.batch_norm_momentum, epsilon=BATCH_NORM_EPSILON, dtype=x.dtype, name=name)
+    norm = BatchNorm(**_norm_settings(config, x), name=name)
     if mask is not None:
         mask = mask.reshape(-1, *(1,) * (x.ndim - 1))
     return norm(x, use_running_average=not train, mask=mask)
 
 
+def _norm_settings(config: FrozenConfigDict, x: jax.Array) -> dict[str, Any]:
+    return {"momentum": config.batch_norm_momentum, "epsilon": BATCH_NORM_EPSILON, "dtype": x.dtype}
+
+
 class ConvLayer(nn.Module):
     """Convolution and, unless `norm` or `relu` are false, BatchNorm and ReLU.
 
-    `mask`, bool [N], says which rows the batch's statistics are of; None: all. Of no row: the stored ones stay.
+    `mask`, bool [N], says which rows the batch's statistics are of; None: all. Of no row: the stored ones stay. With a
+    pool in space, which is computed together with BatchNorm and ReLU, it returns what goes into that and what comes
+    out.
     """
 
     layer: Layer
     config: FrozenConfigDict
     relu: bool = True
     norm: bool = True
+    pool: norm_pool.Pool | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None = None) -> jax.Array:
@@ -136,6 +161,11 @@ class ConvLayer(nn.Module):
             x = conv2d(x, kernel, layer.strides, self.config.conv_lowering)
         else:
             x = conv1d(x, kernel, layer.strides, layer.dilation)
+        if self.pool is not None and mask is None:
+            norm = norm_pool.NormReluPool(**_norm_settings(self.config, x), name="norm")
+            return norm(x, use_running_average=not train, pool=self.pool)
         if self.norm:
             x = normalised(x, self.config, train, mask)
-        return nn.relu(x) if self.relu else x
+        if self.relu:
+            x = nn.relu(x)
+        return x if self.pool is None else (x, self.pool(x))

@@ -5,6 +5,7 @@ each followed by BatchNorm and ReLU, and `("pool", kernel, stride)`, an average.
 finer maps (`layers.finer`). All padding is SAME; an average counts only what is really there, not the padding.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 from ml_collections import FrozenConfigDict
 
 from cmav.errors import UserError
-from cmav.models.encoders.base import ConvLayer, Encoder
+from cmav.models.encoders.base import ConvLayer, Encoder, remat
 from cmav.models.encoders.video import VideoEncoder, scale_frames
 from cmav.models.layers import Layer, finer, parse
 from cmav.models.pool import average_pool
@@ -26,8 +27,13 @@ class _Layered(Encoder):
     """Layers as `settings.layers` lists them."""
 
     def layers(self):
-        for i, layer in enumerate(parse(self.settings.layers)):
-            yield _pool(layer) if layer.kind == "pool" else self._conv_layer(i, layer)
+        layers = parse(self.settings.layers)
+        with_pool = remat(self.config) != "none" and len(layers) > 1 and _is_stem(*layers[:2])
+        if with_pool:
+            yield ConvLayer(layers[0], self.config, pool=PoolInSpace(layers[1]), name="layer_0")
+        for i, layer in enumerate(layers):
+            if i > 1 or not with_pool:
+                yield _pool(layer) if layer.kind == "pool" else self._conv_layer(i, layer)
 
     @nn.nowrap
     def geometry(self):
@@ -35,6 +41,23 @@ class _Layered(Encoder):
 
     def _conv_layer(self, index: int, layer: Layer) -> ConvLayer:
         return self.with_remat(ConvLayer, index)(layer, self.config, name=f"layer_{index}")
+
+
+def _is_stem(conv: Layer, pool: Layer) -> bool:
+    """Whether these are a convolution of frames and a pool of each frame by itself."""
+    return (
+        (conv.kind, pool.kind) == ("conv", "pool") and len(pool.kernel) == 3 and pool.kernel[0] == pool.strides[0] == 1
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class PoolInSpace:
+    """A layer's average pool as a function that is equal to another of the same layer, as JAX wants static ones."""
+
+    layer: Layer
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return average_pool(x, self.layer.kernel, self.layer.strides, self.layer.dilation)
 
 
 def _pool(layer: Layer):

@@ -35,7 +35,7 @@ from ml_collections import FrozenConfigDict
 
 from cmav.errors import UserError
 from cmav.models.conv import same_padding
-from cmav.models.encoders.base import ConvLayer, Encoder, normalised
+from cmav.models.encoders.base import ConvLayer, Encoder, normalised, remat
 from cmav.models.encoders.layered import check_companding, scale_samples
 from cmav.models.encoders.residual import Part, check_width, finer_parts
 from cmav.models.encoders.video import VideoEncoder, scale_frames
@@ -122,7 +122,7 @@ class Fusion(nn.Module):
         y = ConvLayer(_pointwise(2 * width, 3), self.config, relu=False, norm=False, name="merge_1")(y, train)
         x = nn.relu(normalised(y + shortcut, self.config, train, name="merge_norm"))
         out = {"merge": x}
-        block = nn.remat(SumBlock, static_argnums=(2,)) if self.config.remat == "encoders" else SumBlock
+        block = nn.remat(SumBlock, static_argnums=(2,)) if remat(self.config) == "encoders" else SumBlock
         for i, part in enumerate(self.blocks):
             x = block(parse(part), self.config, name=f"layer_{i}")(x, train)
             out[f"layer_{i}"] = x
