@@ -36,7 +36,9 @@ def main() -> int:
             for way, folder in (("without", ""), ("cold", cache), ("warm", cache)):
                 runs[way].append(until_first_step(args.config, pathlib.Path(scratch, f"{way}{number}"), folder))
     results = {way: {key: measuring.summary([run[key] for run in of]) for key in of[0]} for way, of in runs.items()}
-    results["ratio"] = measuring.summary([a["step"] / b["step"] for a, b in zip(runs["without"], runs["warm"], strict=True)])
+    results["ratio"] = measuring.summary(
+        [a["step"] / b["step"] for a, b in zip(runs["without"], runs["warm"], strict=True)]
+    )
     print("seconds since the command, and seconds of a core by then; median (least to most)")
     for way in runs:
         print(f"{way:8}" + "; ".join(f"{key} {measuring.in_words(found)}" for key, found in results[way].items()))

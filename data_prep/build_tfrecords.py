@@ -56,8 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     _check(parser, args)
     # TensorFlow comes after the flags, so that help and mistyped flags do not wait for it, and without its greetings,
-    # here and in the workers. (The oneDNN one cannot be had quiet otherwise; nothing here computes with it.) And without
-    # Keras, which nothing here needs and TensorFlow would import at once: a third of the time. Workers import meanwhile.
+    # here and in the workers. (The oneDNN one cannot be had quiet otherwise; nothing here computes with it.) And
+    # without Keras, which nothing here needs: a third of the time. Workers import meanwhile.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")

@@ -5,6 +5,7 @@ import mmap
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -126,6 +127,21 @@ def test_a_process_is_used_again(worker):
     assert int(next(calls)[0]) == 0
     calls.close()  # left early: what is still to come must not be taken for the next call's
     assert play_all(worker, "nothing") == ([0, 1, 2], None) and worker._process.pid != process
+
+
+def tell(name, *, send, alive):
+    """In the process: sends a variable of its environment, and how many threads the process that forked it has."""
+    threads = os.listdir(f"/proc/{os.getppid()}/task") if sys.platform == "linux" else [0]
+    send((os.environ.get(name), len(threads)))
+
+
+def test_a_process_has_the_environment_of_the_time_of_its_start(monkeypatch):
+    """And is forked by one that has a single thread: no lock can be held by another."""
+    for value in ("one", "another"):
+        monkeypatch.setenv("CMAV_TEST", value)
+        worker = Worker(tell)
+        assert list(worker.call("CMAV_TEST")) == [(value, 1)]
+        worker.end()
 
 
 def test_the_end_comes_from_another_thread():
