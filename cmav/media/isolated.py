@@ -47,13 +47,21 @@ class FailedError(Exception):
     """The work raised an error. The message is that of a UserError or an OSError, else the traceback."""
 
 
-def get_ready() -> None:
-    """Begins to import what workers need, if that has not begun. To be called before long imports of one's own."""
+def get_ready() -> bool:
+    """Begins to import what workers need, if that has not begun. To be called before long imports of one's own.
+
+    Returns:
+      Whether workers can be forked; else each imports for itself.
+    """
     if not _FORKS:
-        return
+        return False
     with _process_lock, _environment(TF_USE_LEGACY_KERAS="1", OPENBLAS_NUM_THREADS="1"):
         multiprocessing.forkserver.set_forkserver_preload(_IMPORTED)
-        multiprocessing.forkserver.ensure_running()
+        try:
+            multiprocessing.forkserver.ensure_running()
+        except OSError:  # There is no folder for its socket, or its path is longer than a socket's may be.
+            return False
+    return True
 
 
 class Worker:
@@ -113,8 +121,7 @@ class Worker:
             _kill(process)
 
     def _start(self) -> None:
-        get_ready()
-        context = multiprocessing.get_context("forkserver" if _FORKS else "spawn")
+        context = multiprocessing.get_context("forkserver" if get_ready() else "spawn")
         self._pipe, theirs = context.Pipe()
         args = (theirs, self._work, self._max_memory, dict(os.environ))
         process = context.Process(target=_serve, args=args, daemon=True)

@@ -172,6 +172,14 @@ def test_memory_is_given_back():
     assert len(keep) == 4 and resident() - before < 50 << 20
 
 
+def test_no_place_for_a_socket_is_no_reason_not_to_work(tmp_path):
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    script = "from cmav.media.isolated import Worker\nfrom tests.media.test_isolated import play\n"
+    script += "print([int(item[0]) for item in Worker(play).call('nothing')])"
+    assert commands.run("-c", script, TMPDIR=str(folder)).splitlines()[-1] == "[0, 1, 2]"
+
+
 def test_a_script_is_not_run_again_by_its_workers(tmp_path):
     """Nor need it ask for its `__name__`; and it may import what needs Keras, which workers do without."""
     script = tmp_path / "script.py"
