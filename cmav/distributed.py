@@ -4,9 +4,12 @@ Data parallelism over one mesh axis, "data". A batch is sharded on its first axi
 then puts the collectives in, BatchNorm's over the global batch among them.
 """
 
+import contextlib
 import glob
+import hashlib
 import importlib.util
 import os
+import platform
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
@@ -54,12 +57,40 @@ def names_several_processes(environment: Mapping[str, str]) -> bool:
 def make_mesh() -> Mesh:
     """All devices of all processes on one axis, "data", those of one process side by side.
 
-    From then on this process keeps the memory that it frees (`memory.keep_freed`).
+    From then on this process keeps the memory that it frees (`memory.keep_freed`), and what it compiles
+    (`keep_compiled`).
     """
+    keep_compiled()
     devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     memory.keep_freed(one_arena=devices[0].platform == "cpu")
     # Auto axes: under Explicit ones `z @ z.T` on sharded embeddings is an error.
     return Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
+
+
+def keep_compiled() -> None:
+    """Lets JAX keep on disk what it compiles, for the next start; `JAX_COMPILATION_CACHE_DIR` says elsewhere, "" no.
+
+    Under the user's cache folder, by the CPU's instructions: homes may be shared by machines which have others. Where
+    nothing can be written, nothing is kept; an entry that cannot be read is compiled again, with JAX's warning.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    folder = os.path.join(caches, "cmav", f"xla-{_instructions()}")
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError:
+        return
+    if os.access(folder, os.W_OK):
+        jax.config.update("jax_compilation_cache_dir", folder)
+
+
+def _instructions() -> str:
+    """A short name that is the same for CPUs of the same instruction set."""
+    flags = ""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:  # of Linux; elsewhere homes are seldom shared
+        flags = next((line for line in file if line.startswith(("flags", "Features"))), "")
+    return f"{platform.machine()}-{hashlib.sha256(flags.encode()).hexdigest()[:8]}"
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

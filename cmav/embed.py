@@ -33,6 +33,7 @@ from absl import flags
 
 from cmav import cli
 from cmav.errors import UserError
+from cmav.media import isolated
 
 FAILURES_TO_SHOW = 10
 
@@ -63,6 +64,7 @@ def main() -> None:
     missing = [name for name in ("videos", "checkpoint", "out") if not args[name].value]
     if missing:
         raise UserError(f"--{missing[0]} is missing: python -m cmav.embed --videos=DIR_OR_CSV --checkpoint=RUN --out=F")
+    isolated.get_ready()  # Workers import beside this process.
     # It imports TensorFlow, and --help or a mistyped flag should not wait for that.
     from cmav.own_videos.embed import embed
 

@@ -54,6 +54,7 @@ from absl import flags
 
 from cmav import cli
 from cmav.errors import UserError
+from cmav.media import isolated
 
 
 def _define_flags() -> None:
@@ -89,6 +90,7 @@ def main(videos: Sequence[str]) -> None:
     missing = ["VIDEO"] if not videos else [f"--{name}" for name in ("checkpoint", "out") if not args[name].value]
     if missing:
         raise UserError(f"{missing[0]} is missing: python -m cmav.localize VIDEO... --checkpoint=RUN --out=DIR")
+    isolated.get_ready()  # Workers import beside this process.
     # It imports TensorFlow, and --help or a mistyped flag should not wait for that.
     from cmav.own_videos.localize import localize
 

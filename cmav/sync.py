@@ -48,6 +48,7 @@ from absl import flags
 
 from cmav import cli
 from cmav.errors import UserError
+from cmav.media import isolated
 
 
 def _define_flags() -> None:
@@ -78,6 +79,7 @@ def main(videos: Sequence[str]) -> None:
         raise UserError(f"{missing[0]} is missing: python -m cmav.sync VIDEOS... --checkpoint=RUN --out=sync.csv")
     if args.find and args.fix:
         raise UserError("--find and --fix: give one of them.")
+    isolated.get_ready()  # Workers import beside this process.
     # They import TensorFlow, and --help or a mistyped flag should not wait for that.
     from cmav.own_videos.sync import find, sync
     from cmav.reporting import offsets as reporting

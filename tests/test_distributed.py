@@ -6,6 +6,7 @@ import pytest
 
 from cmav import distributed
 from cmav.errors import UserError
+from tests import commands
 
 
 @pytest.mark.parametrize(
@@ -71,3 +72,52 @@ def test_prefetch_closes_its_source():
     next(batches)
     batches.close()
     assert closed == [True]
+
+
+@pytest.fixture
+def kept_where(monkeypatch):
+    """Has JAX keep what it compiles nowhere before, and as it was after; gives where it does."""
+    before = jax.config.jax_compilation_cache_dir
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    jax.config.update("jax_compilation_cache_dir", None)
+    yield lambda: jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_what_is_compiled_is_kept_in_the_users_cache(kept_where, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    distributed.keep_compiled()
+    assert kept_where().startswith(str(tmp_path / "cmav" / "xla-"))
+
+
+def test_what_is_compiled_is_not_kept_where_the_user_says_so_or_nothing_can_be_written(
+    kept_where, monkeypatch, tmp_path
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    distributed.keep_compiled()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
+    distributed.keep_compiled()
+    assert kept_where() is None and not (tmp_path / "cmav").exists()
+
+
+COMPILES = """
+import os
+del os.environ["JAX_COMPILATION_CACHE_DIR"]
+import jax, jax.numpy as jnp
+from cmav import distributed
+distributed.make_mesh()
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+print(float(jax.jit(lambda x: (jnp.sin(x) @ x).sum())(jnp.ones((7, 7)))))
+"""
+
+
+def test_what_was_kept_may_be_damaged(tmp_path):
+    first = commands.run("-c", COMPILES, XDG_CACHE_HOME=str(tmp_path))
+    kept = list(tmp_path.rglob("*-cache"))
+    assert kept
+    for damage in (lambda data: data[: len(data) // 2], lambda data: b"", lambda data: bytes(reversed(data))):
+        for path in kept:
+            path.write_bytes(damage(path.read_bytes()))
+        assert commands.run("-c", COMPILES, XDG_CACHE_HOME=str(tmp_path)).splitlines()[-1:] == first.splitlines()[-1:]

@@ -1,13 +1,19 @@
 """Work in a process of its own, which may crash, hang, or ask for all memory: that costs the work, and nothing else.
 
 Decoders are C code that meets files of every kind. So whoever decodes does it in a `Worker`, which says how it ended.
+
+On Linux workers are forks of one process that has imported what they need, TensorFlow above all: each would take two
+seconds of a core for that. TensorFlow does not survive a fork once it has computed; that process never does, and has
+but one thread.
 """
 
 import contextlib
 import ctypes
+import errno
 import gc
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.forkserver
 import os
 import resource
 import signal
@@ -16,7 +22,7 @@ import threading
 import time
 import traceback
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from cmav.errors import UserError
@@ -27,6 +33,8 @@ MAX_MEMORY = 4 << 30  # bytes of a process, beside what its libraries take at th
 MAX_DEATHS = 2  # on one piece of work, before it is given up
 _SIGN_EVERY = 1.0  # seconds
 _SIGN, _ITEM, _ERROR, _NO_MEMORY, _DONE = range(5)
+_FORKS = sys.platform == "linux"  # elsewhere a fork after imports is not sound
+_IMPORTED = ["tensorflow", "cmav.media.clips"]  # before the forks; what else the work needs comes after
 
 _process_lock = threading.Lock()  # multiprocessing looks after the children of all threads without one
 
@@ -37,6 +45,23 @@ class DiedError(Exception):
 
 class FailedError(Exception):
     """The work raised an error. The message is that of a UserError or an OSError, else the traceback."""
+
+
+def get_ready() -> bool:
+    """Begins to import what workers need, if that has not begun. To be called before long imports of one's own.
+
+    Returns:
+      Whether workers can be forked; else each imports for itself.
+    """
+    if not _FORKS:
+        return False
+    with _process_lock, _environment(TF_USE_LEGACY_KERAS="1", OPENBLAS_NUM_THREADS="1"):
+        multiprocessing.forkserver.set_forkserver_preload(_IMPORTED)
+        try:
+            multiprocessing.forkserver.ensure_running()
+        except OSError:  # There is no folder for its socket, or its path is longer than a socket's may be.
+            return False
+    return True
 
 
 class Worker:
@@ -96,11 +121,15 @@ class Worker:
             _kill(process)
 
     def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
+        context = multiprocessing.get_context("forkserver" if get_ready() else "spawn")
         self._pipe, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, self._work, self._max_memory), daemon=True)
-        with _process_lock, _without_main(), _without_keras():
-            process.start()
+        args = (theirs, self._work, self._max_memory, dict(os.environ))
+        process = context.Process(target=_serve, args=args, daemon=True)
+        try:
+            with _process_lock, _without_main(), _environment(TF_USE_LEGACY_KERAS="1"):
+                process.start()
+        except EOFError as error:  # of the process that forks: it could not, and has said why
+            raise OSError(errno.EAGAIN, "no worker process could be started") from error
         theirs.close()
         self._process, self._has_started = process, False
         if self._ended:  # meanwhile, by another thread
@@ -145,21 +174,24 @@ def _without_main() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _without_keras() -> Iterator[None]:
-    """A process that is started meanwhile imports TensorFlow alone: a third sooner, and with 100 MB less.
+def _environment(**variables: str) -> Iterator[None]:
+    """Variables that a process which is started meanwhile has.
 
-    TensorFlow imports Keras at once, which imports scikit-learn and Matplotlib. Not so the Keras of old, which
-    TensorFlow can do without where it is not installed. Here, it would be missed: TensorBoard's writers ask for Keras.
+    With `TF_USE_LEGACY_KERAS`, it imports TensorFlow alone: a third sooner, and with 100 MB less. TensorFlow imports
+    Keras at once, which imports scikit-learn and Matplotlib. Not so the Keras of old, which TensorFlow can do without
+    where it is not installed. Here, it would be missed: TensorBoard's writers ask for Keras. With
+    `OPENBLAS_NUM_THREADS`, NumPy starts no threads.
     """
-    before = os.environ.get("TF_USE_LEGACY_KERAS")
-    os.environ["TF_USE_LEGACY_KERAS"] = "1"
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ["TF_USE_LEGACY_KERAS"]
-        else:
-            os.environ["TF_USE_LEGACY_KERAS"] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _kill(process: multiprocessing.process.BaseProcess) -> None:
@@ -176,8 +208,11 @@ def _exit_words(code: int | None) -> str:
     return f"{name}, often for want of memory" if name in ("SIGKILL", "SIGABRT") else name
 
 
-def _serve(pipe: multiprocessing.connection.Connection, work: Callable, max_memory: int) -> None:
+def _serve(
+    pipe: multiprocessing.connection.Connection, work: Callable, max_memory: int, environment: Mapping[str, str]
+) -> None:
     """The process: does what it is given until the parent ends it, or is gone."""
+    os.environ.update(environment)  # as it is now: a fork has that of its parent
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent tells us
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     _limit_memory(max_memory)

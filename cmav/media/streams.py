@@ -162,7 +162,8 @@ class StreamReader:
 
     def _decode(self) -> Iterator[Frame]:
         self._fresh = False
-        broken, reason, reached, num_frames = 0, "", Fraction(0), 0
+        broken, reason, num_frames = 0, "", 0
+        reached: dict[int, int] = {}  # of each stream, in its ticks
         packets = self._container.demux()
         while True:
             try:
@@ -172,9 +173,10 @@ class StreamReader:
                 self._file.packet_found()
                 if packet is None:
                     break
+                index = packet.stream.index
                 if packet.pts is not None:
-                    reached = max(reached, (packet.pts + (packet.duration or 0)) * packet.time_base)
-                if packet.stream.index != self.stream.index:
+                    reached[index] = max(reached.get(index, 0), packet.pts + (packet.duration or 0))
+                if index != self.stream.index:
                     continue
                 frames = packet.decode()
             except av.EOFError:
@@ -199,7 +201,8 @@ class StreamReader:
         if broken > MAX_BROKEN_AT_END:
             raise DamagedError(reason)
         declared = self._declared_end()
-        if reached < declared - MAX_CUT_OFF:
+        ends = (ticks * self._container.streams[index].time_base for index, ticks in reached.items())
+        if max(ends, default=Fraction(0)) < declared - MAX_CUT_OFF:
             raise DamagedError(f"the file breaks off, its header says {float(declared):.1f} s")
 
     def _declared_end(self) -> Fraction:

@@ -31,12 +31,20 @@ def make(folder: pathlib.Path, times: int, rng: random.Random) -> Iterator[fault
     yield fault.Row(f"worker processes killed (SIGKILL), {kills} times", fault.or_nothing(lost), fault.words(output))
 
 
-def _workers(parent: int) -> list[int]:
+def _workers(build: int) -> list[int]:
+    """Forks of a process that the build has started (`cmav.media.isolated`)."""
     try:
-        children = pathlib.Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-        return [int(pid) for pid in children if b"spawn_main" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return [worker for child in _children(build) if b"forkserver" in _command(child) for worker in _children(child)]
     except FileNotFoundError:
         return []
+
+
+def _children(pid: int) -> list[int]:
+    return list(map(int, pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
+def _command(pid: int) -> bytes:
+    return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 if __name__ == "__main__":

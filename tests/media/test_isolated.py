@@ -5,6 +5,7 @@ import mmap
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -128,6 +129,21 @@ def test_a_process_is_used_again(worker):
     assert play_all(worker, "nothing") == ([0, 1, 2], None) and worker._process.pid != process
 
 
+def tell(name, *, send, alive):
+    """In the process: sends a variable of its environment, and how many threads the process that forked it has."""
+    threads = os.listdir(f"/proc/{os.getppid()}/task") if sys.platform == "linux" else [0]
+    send((os.environ.get(name), len(threads)))
+
+
+def test_a_process_has_the_environment_of_the_time_of_its_start(monkeypatch):
+    """And is forked by one that has a single thread: no lock can be held by another."""
+    for value in ("one", "another"):
+        monkeypatch.setenv("CMAV_TEST", value)
+        worker = Worker(tell)
+        assert list(worker.call("CMAV_TEST")) == [(value, 1)]
+        worker.end()
+
+
 def test_the_end_comes_from_another_thread():
     worker = Worker(play)
     process = worker._process.pid
@@ -154,6 +170,14 @@ def test_memory_is_given_back():
     del pieces
     isolated.release_memory()
     assert len(keep) == 4 and resident() - before < 50 << 20
+
+
+def test_no_place_for_a_socket_is_no_reason_not_to_work(tmp_path):
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    script = "from cmav.media.isolated import Worker\nfrom tests.media.test_isolated import play\n"
+    script += "print([int(item[0]) for item in Worker(play).call('nothing')])"
+    assert commands.run("-c", script, TMPDIR=str(folder)).splitlines()[-1] == "[0, 1, 2]"
 
 
 def test_a_script_is_not_run_again_by_its_workers(tmp_path):

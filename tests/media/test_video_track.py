@@ -8,9 +8,10 @@ import av
 import numpy as np
 import pytest
 import tensorflow as tf
+from av.video.reformatter import Interpolation, VideoReformatter
 
 from cmav.media.streams import DamagedError
-from cmav.media.video_track import VideoTrack, in_order, upright
+from cmav.media.video_track import VideoTrack, in_order, resized, upright
 from tests.media.sample_videos import numbered, steady_times, write_video
 
 NTSC = Fraction(30000, 1001)
@@ -201,6 +202,19 @@ def test_a_timestamp_far_ahead_is_damage_not_a_thousand_still_pictures(tmp_path)
         for jpeg in frames:
             seen.append(jpeg)
     assert 25 <= len(seen) <= 30
+
+
+@pytest.mark.parametrize("size", [7, 48, 256])
+@pytest.mark.parametrize("form", ["yuv420p", "yuvj422p", "yuv444p10le", "nv12", "p010le", "yuva420p", "gray", "bgr24"])
+def test_pictures_are_those_of_an_exact_conversion_to_rgb(form, size):
+    """Shards that were built by way of it have the same bytes."""
+    frame = av.VideoFrame(90, 66, form)
+    rng = np.random.default_rng(0)
+    for plane in frame.planes:
+        plane.update(rng.integers(0, 256, plane.buffer_size, np.uint8).tobytes())
+    exact = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+    expected = VideoReformatter().reformat(frame, size, size, "rgb24", interpolation=exact, threads=1).to_ndarray()
+    np.testing.assert_array_equal(resized(VideoReformatter(), frame, size), expected)
 
 
 @real_videos
