@@ -208,7 +208,7 @@ class Loader:
 
     def _example(self, record: int, seed: np.ndarray, view: int) -> dict[str, tf.Tensor]:
         """Raises one of `DAMAGE` where the record is damaged, not where its partner is."""
-        serialized = tf.constant(self.index.read(record))
+        serialized = _tensor(self.index.read(record))
         given = (serialized, tf.constant(seed), tf.constant(view))
         if self._wants_partner(seed):
             return self._traced_with_partner(*given, self._borrow(record, serialized, seed))
@@ -234,7 +234,7 @@ class Loader:
             if partner == record:
                 continue
             try:
-                other = tf.constant(self.index.read(partner))
+                other = _tensor(self.index.read(partner))
                 if _video_of(other) != video:
                     return self._traced_lend(other, tf.constant(seed))
             except DAMAGE as error:
@@ -338,6 +338,11 @@ def _seed(*key: int) -> np.ndarray:
     """A seed, int32 [2], that is a function of the key alone, well mixed."""
     # Modulo, because a SeedSequence refuses the negative seeds that a user may give.
     return np.random.SeedSequence([part % 2**64 for part in key]).generate_state(2).view(np.int32)
+
+
+def _tensor(serialized: bytes) -> tf.Tensor:
+    """A record as a tensor, string []. `tf.constant` would copy the bytes a second time."""
+    return tf.constant(np.array(serialized, object))
 
 
 def _video_of(serialized: tf.Tensor) -> str:
