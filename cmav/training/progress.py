@@ -1,9 +1,12 @@
-"""One line now and then, for whoever watches: step, loss, speed, time left."""
+"""One line now and then, for whoever watches: step, loss, speed, time left, and whether the input keeps up."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeVar
 
 from absl import logging
+
+T = TypeVar("T")
 
 
 class Progress:
@@ -18,16 +21,46 @@ class Progress:
         self._total = total_steps
         self._digits = len(str(total_steps))
         self._last_step, self._last_time = first_step, time.monotonic()
+        self._waited = 0.0  # seconds since then
 
-    def report(self, step: int, metrics: Mapping[str, float]) -> float:
-        """Logs one line, and returns the steps per second since the last one (evaluation and saving counted in)."""
+    def count_waits(self, batches: Iterable[T], is_idle: Callable[[], bool]) -> Iterator[T]:
+        """Yields the batches, and counts how long each kept the devices waiting.
+
+        Args:
+          batches: of training.
+          is_idle: whether the devices have done all that they were given. Asked when a batch has come: one that comes
+            while they are still at the step before has kept nobody waiting.
+        """
+        batches = iter(batches)
+        while True:
+            asked = time.monotonic()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            if is_idle():
+                self._waited += time.monotonic() - asked
+            yield batch
+
+    def report(self, step: int, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Logs one line.
+
+        Returns:
+          Of the time since the last line, evaluation and saving counted in: `steps_per_second`, and `input_wait`, the
+          share of it, 0 to 1, in which the devices had nothing to do because the next batch was not there. That is
+          at most: within it they may have been at the end of the step before.
+        """
         now = time.monotonic()
-        rate = (step - self._last_step) / max(now - self._last_time, 1e-9)
-        self._last_step, self._last_time = step, now
+        seconds = max(now - self._last_time, 1e-9)
+        rate, wait = (step - self._last_step) / seconds, self._waited / seconds
+        self._last_step, self._last_time, self._waited = step, now, 0.0
         shown = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         left = format_seconds((self._total - step) / rate)
-        logging.info("step %*d/%d  %s  %.3g steps/s  %s left", self._digits, step, self._total, shown, rate, left)
-        return rate
+        logging.info(
+            "step %*d/%d  %s  %.3g steps/s, %.1f%% waiting for input  %s left",
+            *(self._digits, step, self._total, shown, rate, 100 * wait, left),
+        )
+        return {"steps_per_second": rate, "input_wait": wait}
 
 
 def format_seconds(seconds: float) -> str:
