@@ -180,7 +180,7 @@ class Loader:
     def _batches(self, batches: Iterable[list[Iterable[Candidate]]]) -> Iterator[dict[str, np.ndarray]]:
         """Makes batches, several under way, and yields them in order."""
         under_way: collections.deque[tuple[dict, list[concurrent.futures.Future]]] = collections.deque()
-        threads = concurrent.futures.ThreadPoolExecutor(self.num_threads or _num_cpus(), "cmav-loader")
+        threads = concurrent.futures.ThreadPoolExecutor(self.num_threads or num_cpus(), "cmav-loader")
         try:
             for rows in batches:
                 batch = self._empty_batch(len(rows))
@@ -349,6 +349,6 @@ def _video_of(serialized: tf.Tensor) -> str:
     return file_of(schema.clip_id_of(serialized).numpy().decode(errors="replace"))
 
 
-def _num_cpus() -> int:
+def num_cpus() -> int:
     """The cores that this process may use; fewer than the machine's where a scheduler such as Slurm binds it."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
