@@ -1,9 +1,11 @@
 """One line now and then, for whoever watches: step, loss, speed, time left, and whether the input keeps up."""
 
+import concurrent.futures
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
+import jax
 from absl import logging
 
 T = TypeVar("T")
@@ -22,15 +24,15 @@ class Progress:
         self._digits = len(str(total_steps))
         self._last_step, self._last_time = first_step, time.monotonic()
         self._waited = 0.0  # seconds since then
+        self._watch = concurrent.futures.ThreadPoolExecutor(1, "cmav-step-end")
+        self._end: concurrent.futures.Future[float] | None = None  # when the devices were at the last step's end
 
-    def count_waits(self, batches: Iterable[T], is_idle: Callable[[], bool]) -> Iterator[T]:
-        """Yields the batches, and counts how long each kept the devices waiting.
+    def begin(self, result: jax.Array) -> None:
+        """A step was given to the devices, which work until its result is there."""
+        self._end = self._watch.submit(_when_there, result)
 
-        Args:
-          batches: of training.
-          is_idle: whether the devices have done all that they were given. Asked when a batch has come: one that comes
-            while they are still at the step before has kept nobody waiting.
-        """
+    def count_waits(self, batches: Iterable[T]) -> Iterator[T]:
+        """Yields the batches, and counts how long each kept devices waiting that had nothing else to do."""
         batches = iter(batches)
         while True:
             asked = time.monotonic()
@@ -38,8 +40,8 @@ class Progress:
                 batch = next(batches)
             except StopIteration:
                 return
-            if is_idle():
-                self._waited += time.monotonic() - asked
+            if not self._end or self._end.done():
+                self._waited += time.monotonic() - max(asked, self._end.result() if self._end else asked)
             yield batch
 
     def report(self, step: int, metrics: Mapping[str, float]) -> dict[str, float]:
@@ -47,8 +49,8 @@ class Progress:
 
         Returns:
           Of the time since the last line, evaluation and saving counted in: `steps_per_second`, and `input_wait`, the
-          share of it, 0 to 1, in which the devices had nothing to do because the next batch was not there. That is
-          at most: within it they may have been at the end of the step before.
+          share of it, 0 to 1, in which the devices of this process had nothing to do because the next batch was not
+          there.
         """
         now = time.monotonic()
         seconds = max(now - self._last_time, 1e-9)
@@ -61,6 +63,11 @@ class Progress:
             *(self._digits, step, self._total, shown, rate, 100 * wait, left),
         )
         return {"steps_per_second": rate, "input_wait": wait}
+
+
+def _when_there(result: jax.Array) -> float:
+    jax.block_until_ready(result)
+    return time.monotonic()
 
 
 def format_seconds(seconds: float) -> str:

@@ -200,11 +200,10 @@ class Trainer:
         )
         pending: tuple[int, Any, dict] | None = None  # a step whose metrics are still on the devices
         loader = make_loader(self.plan.index, task, config.data, train=True)
-        batches = self.progress.count_waits(
-            self._batches(phase, loader, first_step), is_idle=lambda: not pending or pending[1]["loss"].is_ready()
-        )
+        batches = self.progress.count_waits(self._batches(phase, loader, first_step))
         for step, (host_batch, batch) in enumerate(batches, start=first_step + 1):
             state, metrics = step_fn(state, batch)
+            self.progress.begin(metrics["loss"])
             if pending:
                 self._collect(*pending)
             pending = (step, metrics, host_batch)

@@ -1,3 +1,5 @@
+import threading
+
 import pytest
 
 from cmav.training import progress
@@ -22,29 +24,43 @@ def test_a_line_has_speed_and_time_left(monkeypatch, caplog):
     assert "step  40/100  loss 0.5  5 steps/s, 0.0% waiting for input  12s left" in caplog.text
 
 
-def test_the_wait_for_a_batch_counts_where_the_devices_have_nothing_to_do(monkeypatch, caplog):
+class Result:
+    """Of a step: there when it is said to be."""
+
+    def __init__(self):
+        self.is_there = threading.Event()
+
+    def block_until_ready(self):
+        assert self.is_there.wait(60)
+
+
+def test_the_wait_for_a_batch_counts_while_the_devices_have_nothing_to_do(monkeypatch, caplog):
     now = 0.0
-
-    def sleep(seconds):
-        nonlocal now
-        now += seconds
-
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    report = progress.Progress(first_step=0, total_steps=6)
+    results = [Result(), Result()]
+
+    def end(step):
+        results[step].is_there.set()
+        report._end.result()
 
     def batches():
-        for seconds in (3.0, 2.0, 0.5):
-            sleep(seconds)
-            yield seconds
+        nonlocal now
+        now += 3.0  # Nothing was given to the devices yet: they wait.
+        yield 0
+        now += 2.0  # They are at step 0 ...
+        end(step=0)
+        now += 1.0  # ... and have done it.
+        yield 1
+        now += 2.0  # They are at step 1 when the batch comes.
+        yield 2
+        end(step=1)
 
-    is_idle = iter([True, False, True])
-    report = progress.Progress(first_step=0, total_steps=6)
-    seen = []
-    for batch in report.count_waits(batches(), is_idle=lambda: next(is_idle)):
-        seen.append(batch)
-        sleep(1.5)  # at the step, which is no waiting
-    assert seen == [3.0, 2.0, 0.5] and now == 10.0
     with caplog.at_level("INFO", logger="absl"):
-        assert report.report(3, {})["input_wait"] == pytest.approx(0.35)  # 3 and 0.5 of 10 seconds
-        sleep(1.0)
+        for batch in report.count_waits(batches()):
+            if batch < 2:
+                report.begin(results[batch])
+        assert report.report(3, {})["input_wait"] == pytest.approx(0.5)  # 3 and 1 of 8 seconds
+        now += 1.0
         assert report.report(4, {})["input_wait"] == 0.0  # Told once.
-    assert "35.0% waiting for input" in caplog.text
+    assert "50.0% waiting for input" in caplog.text
