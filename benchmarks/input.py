@@ -18,10 +18,11 @@ and one shifted sound. Rows that a package is missing for say so.
 The two last have random moments of the same length, cropped alike, and no sound. The MP4 files have a key frame every
 30 frames.
 
-All rows alternate, `--rounds` times, so that all meet the same weather. In each the first batch is not counted: it
-starts threads and fills buffers. `clips/s` is by the clock; `clips/CPU s` is clips per second of one core's work, which
-hardly depends on what else the machine does. Both are medians, with the least and the greatest; `ratio` is the median
-over the rounds of how many times faster than `cmav` a row was by the clock.
+All rows alternate, `--rounds` times after one that is not counted, so that all meet the same weather. Of each turn the
+first batch is not counted either: it starts threads and fills buffers. `clips/s` is by the clock; `clips/CPU s` is
+clips per second of one core's work, which hardly depends on what else the machine does. Both are medians, with the
+least and the greatest; `ratio` is the median over the rounds of how many times faster than `cmav` a row was by the
+clock.
 """
 
 import argparse
@@ -60,12 +61,14 @@ KEY_FRAMES = 30  # frames from one to the next in MP4 files
 def measure(rows: dict[str, Batches], rounds: int, batch_size: int) -> dict[str, list[tuple[float, float]]]:
     """Clips per second by the clock and per second of CPU time, of each row in each round; the rows alternate."""
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in rows}
-    for number, (name, batches) in itertools.product(range(rounds), rows.items()):
+    for number, (name, batches) in itertools.product(range(rounds + 1), rows.items()):
         with contextlib.closing(batches(number)) as made:
             next(made)
             clock, cpu = time.perf_counter(), time.process_time()
             clips = sum(batch_size for _ in made)
-            found[name].append((clips / (time.perf_counter() - clock), clips / (time.process_time() - cpu)))
+            speeds = clips / (time.perf_counter() - clock), clips / (time.process_time() - cpu)
+        if number:
+            found[name].append(speeds)
     return found
 
 

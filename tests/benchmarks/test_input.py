@@ -19,7 +19,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_rows_take_turns_and_the_first_batch_of_each_is_not_counted(monkeypatch):
+def test_rows_take_turns_and_neither_the_first_round_nor_the_first_batch_of_each_is_counted(monkeypatch):
     clock = cpu = 0.0
     turns = []
 
@@ -27,7 +27,7 @@ def test_rows_take_turns_and_the_first_batch_of_each_is_not_counted(monkeypatch)
         def batches(number):
             nonlocal clock, cpu
             turns.append((number, name))
-            for duration in (100.0, seconds, seconds):
+            for duration in (100.0, *(2 * [seconds if number else 50.0])):
                 clock, cpu = clock + duration, cpu + duration / 2
                 yield None
 
@@ -37,7 +37,7 @@ def test_rows_take_turns_and_the_first_batch_of_each_is_not_counted(monkeypatch)
     monkeypatch.setattr(benchmark.time, "process_time", lambda: cpu)
     found = benchmark.measure({"slow": row("slow", 4.0), "fast": row("fast", 1.0)}, rounds=2, batch_size=8)
     assert found == {"slow": [(2.0, 4.0)] * 2, "fast": [(8.0, 16.0)] * 2}
-    assert turns == [(0, "slow"), (0, "fast"), (1, "slow"), (1, "fast")]
+    assert turns == [(number, name) for number in range(3) for name in ("slow", "fast")]
 
 
 def test_a_ratio_is_of_the_same_round():
