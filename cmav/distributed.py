@@ -4,6 +4,8 @@ Data parallelism over one mesh axis, "data". A batch is sharded on its first axi
 then puts the collectives in, BatchNorm's over the global batch among them.
 """
 
+import collections
+import concurrent.futures
 import contextlib
 import glob
 import hashlib
@@ -11,7 +13,6 @@ import importlib.util
 import os
 import platform
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
 from typing import Any
 
 import jax
@@ -128,15 +129,20 @@ def to_devices(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Arr
 
 
 def prefetch(batches: Iterable[dict[str, np.ndarray]], mesh: Mesh, ahead: int = 2) -> Iterator[tuple[dict, dict]]:
-    """Yields (host batch, device batch), with the transfer of the next `ahead` batches already under way."""
+    """Yields (host batch, device batch), `ahead` of them at a time on the devices or on the way there.
+
+    A thread of its own fetches them: a batch that is there is yielded, though the one after it is not.
+    """
     source = iter(batches)
     pairs = ((batch, to_devices(batch, mesh)) for batch in source)
-    waiting = list(islice(pairs, ahead))
+    thread = concurrent.futures.ThreadPoolExecutor(1, "cmav-prefetch")
     try:
-        while waiting:
-            yield waiting.pop(0)
-            waiting.extend(islice(pairs, 1))
+        waiting = collections.deque(thread.submit(next, pairs, None) for _ in range(ahead))
+        while pair := waiting.popleft().result():
+            yield pair
+            waiting.append(thread.submit(next, pairs, None))
     finally:
+        thread.shutdown(cancel_futures=True)
         if hasattr(source, "close"):
             source.close()
 

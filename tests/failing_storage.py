@@ -40,7 +40,8 @@ def fail(monkeypatch, error: tf.errors.OpError, share: float) -> list[str]:
 
         return use
 
-    for owner, name in ((tf.io.gfile.GFile, "read"), (tf.io.gfile, "stat"), (tf.io.gfile, "listdir")):
+    uses = (storage, "open_to_read"), (tf.io.gfile.GFile, "read"), (tf.io.gfile, "stat"), (tf.io.gfile, "listdir")
+    for owner, name in uses:
         monkeypatch.setattr(owner, name, failing(name, getattr(owner, name)))
     monkeypatch.setattr(storage, "DELAYS", (0.0,) * 19)
     return failed

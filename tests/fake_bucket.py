@@ -59,10 +59,11 @@ class FakeBucket:
 
     Attributes:
       faults: of the requests.
+      asked_for: (path, bytes) of each request for a part of an object.
     """
 
     def __init__(self, folder):
-        self.faults = Faults()
+        self.faults, self.asked_for = Faults(), []
         self._authority_path = f"{folder}/authority.pem"
 
     def __enter__(self) -> "FakeBucket":
@@ -76,6 +77,7 @@ class FakeBucket:
             self._proxy.daemon_threads = True
             self._proxy.tls, self._proxy.faults, self._proxy.storage = tls, self.faults, self._storage
             self._proxy.uploaded = set()  # ids of the uploads that have arrived
+            self._proxy.asked_for = self.asked_for
             stack.callback(self._proxy.server_close)
             threading.Thread(target=self._proxy.serve_forever, daemon=True).start()
             stack.callback(self._proxy.shutdown)
@@ -165,6 +167,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _pass_on(self) -> None:
         body = self._read_body()
+        if self.command == "GET" and "Range" in self.headers:
+            first, last = self.headers["Range"].removeprefix("bytes=").split("-")
+            self.server.asked_for.append((self.path, int(last) - int(first) + 1))
         fault = self.server.faults.draw()
         if fault == "503":
             self._answer(503, {}, b'{"error": {"code": 503, "message": "backendError"}}')

@@ -57,6 +57,18 @@ def test_videos_become_shards_although_requests_fail(bucket, videos, tmp_path):
     assert [name for name in local if there[name] != local[name]] == ["shards/build/train/plan.json"]  # it has the root
 
 
+def test_a_record_is_fetched_in_one_request_and_not_the_whole_shard(bucket, tmp_path):
+    split = fake_clips.write_dataset(tmp_path / "shards", "train", 4, num_shards=1, seconds=10.0, size=192)
+    for path in (tmp_path / "shards").iterdir():
+        bucket.write(f"shards/{path.name}", path.read_bytes())
+    length = int(split.rows["length"][1])
+    assert length > 2**20  # several steps of GFile
+    code = f"from cmav.data.index import SplitIndex; print(SplitIndex.load('{SHARDS}', 'train').read(1).hex())"
+    assert split.read(1).hex() in commands.run("-c", code, **bucket.environment())
+    (asked_for,) = [size for path, size in bucket.asked_for if "tfrecord" in path]
+    assert length < asked_for <= 8 * 2**20
+
+
 def test_killed_in_a_bucket_a_run_goes_on_to_the_same_end(bucket, videos, tmp_path):
     folder = tmp_path / "shards"
     fake_clips.write_dataset(folder, "train", 24, **tiny_config.CLIPS)

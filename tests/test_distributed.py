@@ -1,5 +1,7 @@
 """Who is alone and who is not; which rows are whose."""
 
+import threading
+
 import jax
 import numpy as np
 import pytest
@@ -56,6 +58,34 @@ def test_prefetch_keeps_order_and_strings_on_the_host():
         assert host["clip_id"].tolist() == [b"a", b"b"]
         seen.append(int(device["x"][0]))
     assert seen == [0, 1, 2, 3, 4]
+
+
+def test_a_batch_that_is_there_is_yielded_though_the_next_is_not():
+    goes_on = threading.Event()
+
+    def source():
+        for number in range(4):
+            if number == 2:
+                assert goes_on.wait(60)  # till the batch before it is out
+            yield {"x": np.full(1, number, np.float32)}
+
+    seen = []
+    for host, _ in distributed.prefetch(source(), distributed.make_mesh()):
+        seen.append(int(host["x"][0]))
+        if seen == [0, 1]:
+            goes_on.set()
+    assert seen == [0, 1, 2, 3]
+
+
+def test_what_its_source_raises_comes_in_its_place():
+    def source():
+        yield {"x": np.zeros(1, np.float32)}
+        raise UserError("no more")
+
+    batches = distributed.prefetch(source(), distributed.make_mesh())
+    next(batches)
+    with pytest.raises(UserError, match="no more"):
+        next(batches)
 
 
 def test_prefetch_closes_its_source():

@@ -116,8 +116,7 @@ def _read(index: SplitIndex, record: int) -> bytes | None:
     place = int(row["offset"]) + _FRAME_HEADER
     end = place + int(row["length"])
     try:
-        # GFile reads half a megabyte ahead after each seek, which on a local disk would be most of the time.
-        with tf.io.gfile.GFile(path, "rb") if "://" in path else open(path, "rb", buffering=0) as file:
+        with storage.open_to_read(path, buffer_size=0) as file:  # Reading ahead would be most of the time.
             place += _split_head(_read_at(file, place))[0]  # of the message `Features`, the record's only field
             for _ in range(_MOST_ENTRIES):
                 if place >= end:

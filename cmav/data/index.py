@@ -19,6 +19,7 @@ through the index of the physical split that holds it (see `layout.py`).
 """
 
 import dataclasses
+import errno
 import io
 import re
 import struct
@@ -66,6 +67,7 @@ class DamagedRecordError(Exception):
 # What reading, parsing and decoding a damaged record raise. TensorFlow's own: a key is missing, a JPEG is broken, ...
 # Nothing that storage raises is among them, nor that the machine is out of memory.
 DAMAGE = (DamagedRecordError, tf.errors.InvalidArgumentError, tf.errors.DataLossError)
+_LONGEST_READ = 2**26  # bytes
 _LONGEST_REASON = 200  # characters; TensorFlow would print the whole of a record that it cannot parse
 
 
@@ -166,21 +168,25 @@ class SplitIndex:
           StorageError: where storage does not answer.
         """
         row, where = self.rows[record], self.where(record)
-        path = self._path(row)
+        path, length = self._path(row), int(row["length"])
 
         def read() -> tuple[bytes, bytes]:
-            with tf.io.gfile.GFile(path, "rb") as file:
+            # All of it at once, for storage may be far away; but no more than a record has, whatever the index says.
+            buffer_size = min(max(length, 0), _LONGEST_READ) + FRAME_OVERHEAD
+            with storage.open_to_read(path, buffer_size=buffer_size) as file:
                 file.seek(int(row["offset"]))
-                _check_header(file.read(_HEADER.size), int(row["length"]), where)
-                return file.read(int(row["length"])), file.read(_FOOTER.size)
+                _check_header(file.read(_HEADER.size), length, where)
+                return file.read(length), file.read(_FOOTER.size)
 
         try:
             data, footer = storage.patiently(read, path)
         except (tf.errors.OutOfRangeError, tf.errors.InvalidArgumentError) as error:  # of seeking to where nothing is
             raise DamagedRecordError(f"{where}: {error.message}") from error
-        except tf.errors.NotFoundError as error:
+        except (FileNotFoundError, tf.errors.NotFoundError) as error:
             raise self._lacks({int(row["shard"])}) from error
-        except tf.errors.OpError as error:
+        except (OSError, tf.errors.OpError) as error:
+            if getattr(error, "errno", None) == errno.EINVAL:  # the same, of a local file
+                raise DamagedRecordError(f"{where}: {error.strerror}") from error
             raise DatasetError(f"{path} cannot be read ({storage.words(error)}).") from error
         _check_checksum(data, footer, where)
         return data

@@ -38,11 +38,17 @@ from cmav.data.index import DAMAGE, DatasetError, SplitIndex
 
 _BAD_RECORDS_TO_NAME = 5
 
+# Views of a record that one thread makes. Eight that overlap as those of the paper have a quarter of their frames to
+# decode; with more there would be less for the other threads to do.
+_VIEWS_AT_ONCE = 8
+
 # Kinds of random draws, so that no two kinds share a seed.
 _PERMUTATION, _TRAINING, _REPLACEMENT, _EVALUATION, _WANTS_PARTNER, _PARTNER = range(6)
 
 # The record to read, the seed (int32 [2]) of what is random in the example, and which of the record's views it is.
 Candidate = tuple[int, np.ndarray, int]
+# Fills some rows of a batch.
+Work = Callable[[dict[str, np.ndarray]], None]
 
 
 class TooManyBadRecordsError(DatasetError):
@@ -69,6 +75,8 @@ class Loader:
       partner_share: probability that an example is made with a partner: 0 to 1.
       lend: TensorFlow: what an example takes of its partner, a tensor of fixed shape, from the partner's record and a
         seed, int32 [2]. `make_example` then gets it as `lent`.
+      make_views: TensorFlow: what `make_example` makes of views of a record, int32 [V], stacked, without seeds. Where
+        there is one, evaluations make neighbouring views with it.
     """
 
     index: SplitIndex
@@ -80,16 +88,17 @@ class Loader:
     sample_rate: int | None = None
     partner_share: float = 0.0
     lend: Callable[[dict[str, tf.Tensor], tf.Tensor], tf.Tensor] | None = None
+    make_views: Callable[[dict[str, tf.Tensor], tf.Tensor], dict[str, tf.Tensor]] | None = None
 
     @classmethod
     def of(
-        cls, index: SplitIndex, make_example: Callable, records: np.ndarray, data: ConfigDict, **partners: Any
+        cls, index: SplitIndex, make_example: Callable, records: np.ndarray, data: ConfigDict, **more: Any
     ) -> "Loader":
-        """With the limits, threads and sample rate of `config.data`; `partners`: `partner_share` and `lend`."""
+        """With the limits, threads and sample rate of `config.data`; `more`: `partner_share`, `lend`, `make_views`."""
         return cls(
             *(index, make_example, records, data.max_bad_fraction),
             *(data.num_threads, data.prefetch_batches, data.sample_rate),
-            **partners,
+            **more,
         )
 
     def __post_init__(self):
@@ -101,6 +110,7 @@ class Loader:
         self._traced_lend = self._trace_lend() if self.partner_share > 0 else None
         self._traced = self._trace(with_partner=False) if self.partner_share < 1 else None
         self._traced_with_partner = self._trace(with_partner=True) if self.partner_share > 0 else None
+        self._traced_views = self._trace_views() if self.make_views else None
 
     @property
     def bad_records(self) -> set[int]:
@@ -129,11 +139,12 @@ class Loader:
         """
         numbers = range(batch_size)[rows or slice(None)]
 
-        def batch(number: int) -> list[Iterable[Candidate]]:
+        def batch(number: int) -> list[Work]:
             first = first_example + number * batch_size
-            return [self._training_candidates(seed, first + row) for row in numbers]
+            candidates = [self._training_candidates(seed, first + row) for row in numbers]
+            return [functools.partial(self._fill, row=row, candidates=of) for row, of in enumerate(candidates)]
 
-        return self._batches(batch(number) for number in range(num_batches))
+        return self._batches(len(numbers), map(batch, range(num_batches)))
 
     def eval_batches(
         self, *, seed: int, batch_size: int, repeats: int = 1, rows: slice | None = None
@@ -156,14 +167,15 @@ class Loader:
         numbers = range(batch_size)[rows or slice(None)]
         num_examples = len(self.records) * repeats
 
-        def candidates(example: int) -> list[Candidate]:
-            if example >= num_examples:
-                return []
-            record, repeat = int(self.records[example // repeats]), example % repeats
-            return [(record, _seed(_EVALUATION, seed, record, repeat), repeat)]
+        def batch(first: int) -> list[Work]:
+            there = [first + row for row in numbers if first + row < num_examples]
+            views = [(int(self.records[example // repeats]), example % repeats) for example in there]
+            if self._traced_views:
+                return [functools.partial(self._fill_views, **part) for part in _neighbours(views)]
+            candidates = [(record, _seed(_EVALUATION, seed, record, view), view) for record, view in views]
+            return [functools.partial(self._fill, row=row, candidates=[one]) for row, one in enumerate(candidates)]
 
-        firsts = range(0, num_examples, batch_size)
-        return self._batches([candidates(first + row) for row in numbers] for first in firsts)
+        return self._batches(len(numbers), map(batch, range(0, num_examples, batch_size)))
 
     def _training_candidates(self, seed: int, position: int) -> Iterator[Candidate]:
         """The record at a position of the training stream, and those to take in its place should it be damaged."""
@@ -177,15 +189,14 @@ class Loader:
             replacement = _seed(_REPLACEMENT, seed, position, attempt)
             yield int(self.records[int(replacement.view(np.uint64)[0] % count)]), replacement, 0
 
-    def _batches(self, batches: Iterable[list[Iterable[Candidate]]]) -> Iterator[dict[str, np.ndarray]]:
+    def _batches(self, num_rows: int, batches: Iterable[list[Work]]) -> Iterator[dict[str, np.ndarray]]:
         """Makes batches, several under way, and yields them in order."""
         under_way: collections.deque[tuple[dict, list[concurrent.futures.Future]]] = collections.deque()
-        threads = concurrent.futures.ThreadPoolExecutor(self.num_threads or _num_cpus(), "cmav-loader")
+        threads = concurrent.futures.ThreadPoolExecutor(self.num_threads or num_cpus(), "cmav-loader")
         try:
-            for rows in batches:
-                batch = self._empty_batch(len(rows))
-                filled = [threads.submit(self._fill, batch, row, candidates) for row, candidates in enumerate(rows)]
-                under_way.append((batch, filled))
+            for works in batches:
+                batch = self._empty_batch(num_rows)
+                under_way.append((batch, [threads.submit(work, batch) for work in works]))
                 if len(under_way) > self.prefetch_batches:
                     yield _finished(*under_way.popleft())
             while under_way:
@@ -206,9 +217,20 @@ class Loader:
             batch["mask"][row] = 1.0
             return
 
+    def _fill_views(self, batch: dict[str, np.ndarray], rows: slice, record: int, views: list[int]) -> None:
+        """Writes views of a record into rows of the batch, where the record is not damaged."""
+        try:
+            made = self._traced_views(_tensor(self.index.read(record)), tf.constant(views))
+        except DAMAGE as error:
+            self._note_bad(record, error)
+            return
+        for key, values in made.items():
+            batch[key][rows] = np.asarray(values)
+        batch["mask"][rows] = 1.0
+
     def _example(self, record: int, seed: np.ndarray, view: int) -> dict[str, tf.Tensor]:
         """Raises one of `DAMAGE` where the record is damaged, not where its partner is."""
-        serialized = tf.constant(self.index.read(record))
+        serialized = _tensor(self.index.read(record))
         given = (serialized, tf.constant(seed), tf.constant(view))
         if self._wants_partner(seed):
             return self._traced_with_partner(*given, self._borrow(record, serialized, seed))
@@ -234,7 +256,7 @@ class Loader:
             if partner == record:
                 continue
             try:
-                other = tf.constant(self.index.read(partner))
+                other = _tensor(self.index.read(partner))
                 if _video_of(other) != video:
                     return self._traced_lend(other, tf.constant(seed))
             except DAMAGE as error:
@@ -297,6 +319,16 @@ class Loader:
                 raise ValueError(f"make_example must give tensors of fixed shapes; {key!r} has {value.shape}.")
         return traced
 
+    def _trace_views(self):
+        """From a serialized record and views, int32 [V], to their examples, as one TensorFlow function."""
+        signature = [tf.TensorSpec([], tf.string), tf.TensorSpec([None], tf.int32)]
+
+        @tf.function(input_signature=signature, autograph=False)
+        def examples(serialized, views):
+            return self.make_views(self._parse(serialized), views)
+
+        return examples.get_concrete_function()
+
     def _trace_lend(self):
         """From a partner's serialized record and a seed to what it lends, as one TensorFlow function."""
         signature = [tf.TensorSpec([], tf.string), tf.TensorSpec([2], tf.int32)]
@@ -324,8 +356,21 @@ def make_loader(index: SplitIndex, task: Any, data: ConfigDict, *, train: bool) 
     """Makes a `cmav.tasks.Task`'s examples from the records of a split that it can use, as `config.data` says."""
     make_example = functools.partial(task.make_example, train=train)
     share = task.partner_share(train=train)
-    partners = {"partner_share": share, "lend": task.lend} if share else {}
-    return Loader.of(index, make_example, task.usable_records(index, train=train), data, **partners)
+    more = {"partner_share": share, "lend": task.lend} if share else {}
+    if not train:
+        more["make_views"] = task.make_views
+    return Loader.of(index, make_example, task.usable_records(index, train=train), data, **more)
+
+
+def _neighbours(views: list[tuple[int, int]]) -> Iterator[dict[str, Any]]:
+    """Parts of a batch, of one record each: its rows, the record, and its views. From (record, view) of each row."""
+    row = 0
+    for record, of_record in itertools.groupby(views, key=lambda view: view[0]):
+        of_record = [view for _, view in of_record]
+        for first in range(0, len(of_record), _VIEWS_AT_ONCE):
+            part = of_record[first : first + _VIEWS_AT_ONCE]
+            yield {"rows": slice(row, row + len(part)), "record": record, "views": part}
+            row += len(part)
 
 
 def _finished(batch: dict[str, np.ndarray], filled: list[concurrent.futures.Future]) -> dict[str, np.ndarray]:
@@ -340,10 +385,15 @@ def _seed(*key: int) -> np.ndarray:
     return np.random.SeedSequence([part % 2**64 for part in key]).generate_state(2).view(np.int32)
 
 
+def _tensor(serialized: bytes) -> tf.Tensor:
+    """A record as a tensor, string []. `tf.constant` would copy the bytes a second time."""
+    return tf.constant(np.array(serialized, object))
+
+
 def _video_of(serialized: tf.Tensor) -> str:
     return file_of(schema.clip_id_of(serialized).numpy().decode(errors="replace"))
 
 
-def _num_cpus() -> int:
+def num_cpus() -> int:
     """The cores that this process may use; fewer than the machine's where a scheduler such as Slurm binds it."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -129,7 +129,7 @@ def sample_clip(
 
 
 def evenly_spaced_start(number: tf.Tensor, count: int, num_stored_frames: tf.Tensor, shape: ClipShape) -> tf.Tensor:
-    """First stored frame of the `number`-th of `count` clips with equal spacing between them, int32 [].
+    """First stored frame of the `number`-th of `count` clips with equal spacing between them, int32, of its shape.
 
     The first begins with the record and the last ends with it, to within the rounding to whole frames. A single one is
     in the middle. In a record that is shorter than a clip all begin at 0.
@@ -151,8 +151,12 @@ def frames_of_samples(num_stored_samples: tf.Tensor, shape: ClipShape) -> tf.Ten
 
 def looped_frames(frames: tf.Tensor, start: tf.Tensor, shape: ClipShape) -> tf.Tensor:
     """A clip's frames, string [num_frames]. A record that is shorter than the clip begins again when it ends."""
-    numbers = start + tf.range(shape.num_frames) * shape.stride
-    return tf.gather(frames, numbers % tf.shape(frames)[0])
+    return tf.gather(frames, looped_numbers(start, tf.shape(frames)[0], shape))
+
+
+def looped_numbers(start: tf.Tensor, num_stored_frames: tf.Tensor, shape: ClipShape) -> tf.Tensor:
+    """Which stored frames `looped_frames` takes, int32 [..., num_frames], from starts of any shape."""
+    return (start[..., None] + tf.range(shape.num_frames) * shape.stride) % num_stored_frames
 
 
 def looped_audio(audio: tf.Tensor, start: tf.Tensor, num_stored_frames: tf.Tensor, shape: ClipShape) -> tf.Tensor:

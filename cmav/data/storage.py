@@ -11,7 +11,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import tensorflow as tf
 from absl import logging
@@ -153,6 +153,17 @@ def patiently(action: Callable[[], T], what: str, delays: Sequence[float] | None
             logging.warning("%s: %s; trying again in %g s", what, words(error), delay)
             time.sleep(delay)
     raise AssertionError("the last try returns or raises")
+
+
+def open_to_read(path: str, *, buffer_size: int) -> BinaryIO:
+    """Opens a file to read at places of it, without patience.
+
+    Args:
+      path: of the file.
+      buffer_size: of a local file, how many bytes each request asks for; 0: as many as are read. `tf.io.gfile`, which
+        would go in steps of half a megabyte there, reads the others.
+    """
+    return tf.io.gfile.GFile(path, "rb") if "://" in path else open(path, "rb", buffering=buffer_size)
 
 
 def read_bytes(path: str) -> bytes:

@@ -34,20 +34,42 @@ def decode_clip(
     return random_flip(flip_seed, frames) if flip else frames
 
 
-def decode_crop(
-    jpegs: tf.Tensor, crop_size: int, number: tf.Tensor, count: int, cover: Cover = _ALL_SHOWN
+def decode_views(
+    jpegs: tf.Tensor, numbers: tf.Tensor, crops: tf.Tensor, num_crops: int, crop_size: int, cover: Cover = _ALL_SHOWN
 ) -> tf.Tensor:
-    """Decodes a clip's frames, cropped to the `number`-th of `count` squares, evenly spaced from left to right.
+    """Decodes views of a record, each cropped to one of `num_crops` squares, evenly spaced from left to right.
 
-    A single one is central; of three, the outer ones touch the frame's sides. In height all are central.
+    A single square is central; of three, the outer ones touch the frame's sides. In height all are central. What views
+    have in common is decoded once.
+
+    Args:
+      jpegs: string [frames], of the record, all of one size.
+      numbers: int32 [views, num_frames], which frames each view has.
+      crops: int32 [views], the number of each view's square.
+      num_crops: how many squares there are.
+      crop_size: side of a square, in pixels.
+      cover: what of the whole pictures is covered.
 
     Returns:
-      uint8 [num_frames, crop_size, crop_size, 3].
+      uint8 [views, num_frames, crop_size, crop_size, 3].
     """
-    height, width = frame_size(jpegs[0])
+    height, width = size = frame_size(jpegs[numbers[0, 0]])
     offset_y, central_x = central_offsets(height, width, crop_size)
-    offset_x = central_x if count == 1 else number * (width - crop_size) // (count - 1)
-    return decode_frames(jpegs, crop_size, offset_y, offset_x, cover)
+
+    def decode(wanted: tf.Tensor) -> tf.Tensor:
+        number, crop = wanted // num_crops, wanted % num_crops
+        offset_x = central_x if num_crops == 1 else crop * (width - crop_size) // (num_crops - 1)
+        window = tf.stack([offset_y, offset_x, crop_size, crop_size])
+        return paint(tf.io.decode_and_crop_jpeg(jpegs[number], window, channels=3), window, size, cover)
+
+    wanted, places = tf.unique(tf.reshape(numbers * num_crops + crops[:, None], [-1]))
+    pictures = tf.map_fn(
+        decode,
+        wanted,
+        parallel_iterations=1,
+        fn_output_signature=tf.TensorSpec([crop_size, crop_size, 3], tf.uint8),
+    )
+    return tf.gather(pictures, tf.reshape(places, tf.shape(numbers)))
 
 
 def decode_frames(

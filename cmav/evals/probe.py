@@ -104,7 +104,8 @@ class ProbeEvaluator:
         """Of the views of an evaluation, whatever the videos are for."""
         index = SplitIndex.load(self._data.dir, split)
         make_example = functools.partial(self._task.make_example, train=False)
-        return Loader.of(index, make_example, self._task.usable_records(index, train=train), self._data)
+        records = self._task.usable_records(index, train=train)
+        return Loader.of(index, make_example, records, self._data, make_views=self._task.make_views)
 
     def _features(self, state: Any, loader: Loader) -> Features:
         joined = collect(

@@ -28,6 +28,8 @@ from cmav.models import encoders
 from cmav.models.action_net import ActionNet, streams_of
 from cmav.tasks.base import Classes, ClipTask, Maps, Section
 
+_OF_THE_VIDEO = ("has_audio", "label", "clip_id")  # what examples have of a record as it is
+
 
 @dataclasses.dataclass(frozen=True)
 class Action(ClipTask):
@@ -117,31 +119,52 @@ class Action(ClipTask):
 
         from cmav.data import sampling, video
 
-        data, action = self.data_config, self.action_config
+        if not train:
+            return {key: value[0] for key, value in self.make_views(record, view[None]).items()}
+        data = self.data_config
         clip_seed, crop_seed = tf.unstack(tf.random.split(seed, 2))
-        if "video" in self.streams:
-            num_frames = tf.shape(record["frames"])[0]
-        else:
-            num_frames = sampling.frames_of_samples(tf.shape(record["audio"])[0], self.clip)
-        if train:
-            start, audio_start = sampling.sample_clip(clip_seed, num_frames, self.clip, action.audio_shift_seconds)
-        else:
-            number = view // action.eval_crops
-            start = audio_start = sampling.evenly_spaced_start(number, action.eval_clips, num_frames, self.clip)
-        example = {"has_audio": record["has_audio"], "label": record["label"], "clip_id": record["clip_id"]}
+        num_frames = self._num_frames(record)
+        shift_seconds = self.action_config.audio_shift_seconds
+        start, audio_start = sampling.sample_clip(clip_seed, num_frames, self.clip, shift_seconds)
+        example = {key: record[key] for key in _OF_THE_VIDEO}
         if "video" in self.streams:
             frames = sampling.looped_frames(record["frames"], start, self.clip)
-            if train:
-                example["video"] = video.decode_clip(
-                    frames, data.crop_size, crop_seed, flip=data.flip, cover=self.cover
-                )
-            else:
-                example["video"] = video.decode_crop(
-                    frames, data.crop_size, view % action.eval_crops, action.eval_crops, self.cover
-                )
+            example["video"] = video.decode_clip(frames, data.crop_size, crop_seed, flip=data.flip, cover=self.cover)
         if "audio" in self.streams:
             example["audio"] = sampling.looped_audio(record["audio"], audio_start, num_frames, self.clip)
         return example
+
+    def make_views(self, record, views):
+        import tensorflow as tf
+
+        from cmav.data import sampling, video
+
+        action, num_frames = self.action_config, self._num_frames(record)
+        starts = sampling.evenly_spaced_start(views // action.eval_crops, action.eval_clips, num_frames, self.clip)
+        made = {key: tf.fill(tf.shape(views), record[key]) for key in _OF_THE_VIDEO}
+        if "video" in self.streams:
+            numbers = sampling.looped_numbers(starts, num_frames, self.clip)
+            crops = views % action.eval_crops, action.eval_crops
+            made["video"] = video.decode_views(
+                record["frames"], numbers, *crops, self.data_config.crop_size, self.cover
+            )
+        if "audio" in self.streams:
+            made["audio"] = tf.map_fn(
+                lambda start: sampling.looped_audio(record["audio"], start, num_frames, self.clip),
+                starts,
+                fn_output_signature=tf.TensorSpec([self.clip.num_samples, 2], tf.int16),
+            )
+        return made
+
+    def _num_frames(self, record):
+        """Frames that the record has, or would have for its sound."""
+        import tensorflow as tf
+
+        from cmav.data import sampling
+
+        if "video" in self.streams:
+            return tf.shape(record["frames"])[0]
+        return sampling.frames_of_samples(tf.shape(record["audio"])[0], self.clip)
 
     def batch_shapes(self, batch_size):
         return {**super().batch_shapes(batch_size), "label": jax.ShapeDtypeStruct((batch_size,), jnp.int32)}

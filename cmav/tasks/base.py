@@ -10,7 +10,7 @@ A batch is a dict of arrays whose first axis is the clip. Every task has at leas
 
 import dataclasses
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import flax.linen as nn
@@ -50,6 +50,10 @@ class Task(Protocol):
         `seed` is int32 [2], of what is random. `view`, int32 [], is which of an evaluation's examples of this record it
         is to be; 0 in training.
         """
+
+    # TensorFlow: several examples of an evaluation at once, from a parsed record and its views, int32 [V]: what
+    # `make_example` makes of each, stacked, for less work. Only where nothing in them is random; None: there is none.
+    make_views: Callable[[Mapping[str, Any], Any], dict[str, Any]] | None
 
     def partner_share(self, *, train: bool) -> float:
         """Probability, 0 to 1, that an example takes something of a clip of another video, its partner.
@@ -217,6 +221,7 @@ class ClipTask:
     embeds_with = ("backbone",)
     maps_with = ("backbone",)
     mode = "full"  # which streams it is of
+    make_views = None
     streams = ("video", "audio")  # the same, by their names
 
     @property

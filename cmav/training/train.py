@@ -155,9 +155,10 @@ class Trainer:
         )
         pending: tuple[int, Any, dict] | None = None  # a step whose metrics are still on the devices
         loader = make_loader(self.plan.index, task, config.data, train=True)
-        batches = self._batches(phase, loader, first_step)
+        batches = self.progress.count_waits(self._batches(phase, loader, first_step))
         for step, (host_batch, batch) in enumerate(batches, start=first_step + 1):
             state, metrics = step_fn(state, batch)
+            self.progress.begin(metrics["loss"])
             if pending:
                 self._collect(*pending)
             pending = (step, metrics, host_batch)
@@ -220,8 +221,7 @@ class Trainer:
     def _write_metrics(self, step: int, task: Task) -> None:
         means = _means(self.window)
         self.window.clear()
-        rate = self.progress.report(step, means)
-        extra = {"learning_rate": float(self.schedule(step - 1)), "steps_per_second": rate}
+        extra = {"learning_rate": float(self.schedule(step - 1)), **self.progress.report(step, means)}
         self.writer.write_scalars(step, {f"train/{key}": value for key, value in {**means, **extra}.items()})
         if (concern := task.concern(means)) and self.is_lead:
             logging.warning("step %d: %s.", step, concern)

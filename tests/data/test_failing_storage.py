@@ -25,10 +25,10 @@ def split(tmp_path):
 @pytest.mark.parametrize("error", ERRORS)
 def test_batches_do_not_change(split, monkeypatch, caplog, error):
     before = train(load(split), num_batches=40)
-    failed = failing_storage.fail(monkeypatch, ERRORS[error](), share=0.01)
+    failed = failing_storage.fail(monkeypatch, ERRORS[error](), share=0.03)
     loader = load(split)
     assert_same(train(loader, num_batches=40), before)
-    assert len(failed) >= 3 and loader.bad_records == set()  # 160 records of three reads each
+    assert len(failed) >= 3 and loader.bad_records == set()  # 160 records, each read at once
     assert not [line for line in caplog.messages if "damaged" in line]
 
 

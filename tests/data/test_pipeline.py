@@ -124,6 +124,39 @@ class TestEvaluation:
         draws = np.concatenate([batch["draw"] for batch in batches])[: 3 * NUM_CLIPS]
         assert len(set(draws.tolist())) == 3 * NUM_CLIPS
 
+    @pytest.mark.parametrize("batch_size, rows", [(4, None), (32, None), (12, slice(6, 12))])
+    def test_views_that_are_made_together_are_the_same(self, split, monkeypatch, batch_size, rows):
+        """Also where the views of a record lie in several batches, or are more than are made at once."""
+        flip_a_byte(split, 3)
+        made = []
+
+        def make_example(record, seed, view):
+            return {key: value[0] for key, value in make_views(record, view[None]).items()}
+
+        def make_views(record, views):
+            starts = views * 7
+            audio = tf.map_fn(lambda start: record["audio"][start : start + 50], starts, tf.int16)
+            ids = tf.fill(tf.shape(views), record["clip_id"])
+            return {"clip_id": ids, "view": views, "audio": tf.ensure_shape(audio, [None, 50, 2])}
+
+        def read(self, record):
+            made.append(record)
+            return original(self, record)
+
+        alone, together = (
+            pipeline.Loader(split, make_example, np.arange(NUM_CLIPS), 0.5, make_views=views)
+            for views in (None, make_views)
+        )
+        try:
+            expected = self.evaluate(alone, repeats=10, batch_size=batch_size, rows=rows)
+            original = index.SplitIndex.read
+            monkeypatch.setattr(index.SplitIndex, "read", read)
+            assert_same(self.evaluate(together, repeats=10, batch_size=batch_size, rows=rows), expected)
+        finally:
+            flip_a_byte(split, 3)
+        assert together.bad_records == alone.bad_records == {3}
+        assert len(made) < sum(len(batch["mask"]) for batch in expected) / 2
+
     def test_draws_depend_on_seed_record_and_repeat_alone(self, split):
         def draws(**options):
             batches = self.evaluate(load(split, records=options.pop("records", None)), **options)

@@ -26,6 +26,12 @@ def jpegs(num_frames=3, **size):
     return tf.stack([tf.io.encode_jpeg(picture(number, **size), quality=98) for number in range(num_frames)])
 
 
+def decode_crop(clip, number, count, cover=video._ALL_SHOWN):
+    """All frames of a clip as a single view."""
+    numbers = tf.range(tf.shape(clip)[0])[None]
+    return video.decode_views(clip, numbers, tf.constant([number]), count, CROP, cover)[0].numpy()
+
+
 def offsets_of(frames):
     """Where a crop lies in its frames, read from its colours: (y, x) for each frame."""
     height, width = frames.shape[1:3]
@@ -116,10 +122,34 @@ def test_three_crops_from_left_to_right():
     clip = jpegs()
     up = (SIZE - CROP) // 2
     for number, left in enumerate((0, (SIZE - CROP) // 2, SIZE - CROP)):
-        crop = video.decode_crop(clip, CROP, tf.constant(number), 3).numpy()
+        crop = decode_crop(clip, number, 3)
         np.testing.assert_array_equal(crop, video.decode_frames(clip, CROP, up, left).numpy())
-    central = video.decode_crop(clip, CROP, tf.constant(0), 1).numpy()
+    central = decode_crop(clip, 0, 1)
     np.testing.assert_array_equal(central, video.decode_clip(clip, CROP, None).numpy())
+
+
+@pytest.mark.parametrize("num_crops", [1, 3])
+def test_views_are_those_that_each_would_be_alone(num_crops):
+    clip = jpegs(num_frames=5)
+    numbers = tf.constant([[0, 1, 2], [1, 2, 3], [2, 3, 4], [4, 0, 1]])  # The last begins again.
+    crops = tf.range(4) % num_crops
+    views = video.decode_views(clip, numbers, crops, num_crops, CROP).numpy()
+    for view, of_view, crop in zip(views, numbers, crops.numpy(), strict=True):
+        np.testing.assert_array_equal(view, decode_crop(tf.gather(clip, of_view), crop, num_crops))
+
+
+def test_a_frame_of_several_views_is_decoded_once(monkeypatch):
+    decoded, decode = [], tf.io.decode_and_crop_jpeg
+
+    def count(jpeg, *args, **kwargs):
+        decoded.append(jpeg.numpy())
+        return decode(jpeg, *args, **kwargs)
+
+    monkeypatch.setattr(tf.io, "decode_and_crop_jpeg", count)
+    clip = jpegs(num_frames=5)
+    numbers = tf.constant([[0, 1, 2], [1, 2, 3], [2, 3, 0]])
+    video.decode_views(clip, numbers, tf.constant([0, 0, 0]), 1, CROP)
+    assert sorted(decoded) == sorted(clip.numpy()[:4])
 
 
 BOXES = ((0.25, 0.5, 0.75, 0.8), (0.0, 0.0, 0.1, 0.1))  # rows 10 to 30, columns 20 to 32; rows and columns 0 to 4
@@ -174,7 +204,7 @@ def test_whole_pictures_and_three_crops_are_covered():
     clip, cover = jpegs(), Cover(covered=BOXES)
     whole = video.decode_clip(clip, SIZE, None, cover=cover).numpy()
     np.testing.assert_array_equal((whole == video.GREY).all(axis=(0, 3)), hidden(cover))
-    left = video.decode_crop(clip, CROP, tf.constant(0), 3, cover).numpy()
+    left = decode_crop(clip, 0, 3, cover=cover)
     np.testing.assert_array_equal((left == video.GREY).all(axis=(0, 3)), hidden(cover)[8:32, :CROP])
 
 

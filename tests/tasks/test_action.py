@@ -80,6 +80,19 @@ def test_three_crops_of_a_clip_have_one_sound():
     ] * 3
 
 
+@pytest.mark.parametrize("mode", ["full", "audio_only"])
+@pytest.mark.parametrize("num_frames", [30, 7])  # 7 are fewer than a clip has.
+def test_views_made_together_are_those_made_alone(mode, num_frames):
+    config, record = make_config(mode=mode, eval_clips=4, eval_crops=3), make_record(num_frames)
+    views = [11, 0, 5, 3]
+    together = tf.function(task_of(config).make_views, autograph=False)(record, tf.constant(views))
+    for place, view in enumerate(views):
+        alone = example_of(config, record, view=view, train=False)
+        assert alone.keys() == together.keys()
+        for key, value in alone.items():
+            np.testing.assert_array_equal(value, together[key][place].numpy(), err_msg=key)
+
+
 def test_the_shift_is_off_where_it_is_zero():
     config, record = make_config(audio_shift_seconds=0.0), make_record()
     audio = record["audio"].numpy()

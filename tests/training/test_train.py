@@ -75,6 +75,8 @@ def test_a_run_leaves_what_one_needs(config, tmp_path):
     assert saved_steps(tmp_path) == [8, 10, 12]
     curves = summary.read_scalars(tmp_path)
     assert curves["train/loss"][0] == list(range(1, 13))
+    assert all(0 <= share < 1 for share in curves["train/input_wait"][1])
+    assert curves["train/input_wait"][1][0] > 0  # till the first batch is there
     numbers = json.loads((tmp_path / "summary.json").read_text())
     assert numbers["steps"] == 12
     assert numbers["parameters"] == sum(leaf.size for leaf in jax.tree.leaves(state.params))
