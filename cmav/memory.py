@@ -21,7 +21,8 @@ def keep_freed(*, one_arena: bool) -> None:
     if platform.libc_ver()[0] != "glibc":
         return
     libc = ctypes.CDLL(None)
+    if not libc.mallopt(_MMAP_THRESHOLD, _MOST):  # More than older ones allow.
+        libc.mallopt(_MMAP_THRESHOLD, 2**25)
     libc.mallopt(_TRIM_THRESHOLD, _MOST)
-    libc.mallopt(_MMAP_THRESHOLD, _MOST)
     if one_arena:
         libc.mallopt(_ARENA_MAX, 1)

@@ -10,11 +10,11 @@ checkpoint fits every backend. The lowerings of a 3-D convolution give the same 
 | `"folded_taps"` | the same, but the kernel's gradient is a sum of matrix products over bands of rows             |
 | `"blocks"`      | one matrix product: a stride's pixels are folded into channels too, and the taps are summed last |
 
-`"auto"` is `folded` on GPU, where 3-D convolutions get a slow memory layout, and `native` on TPU. On CPU XLA's 3-D
-convolutions are up to 50 times slower than 2-D ones, its gradient of a kernel uses one thread, and of few channels it
-takes longest to gather each output's inputs: `"auto"` is `blocks` there where that multiplies what it keeps by no more
-than 4 (the first layers), and `folded_taps` elsewhere. `python -m cmav.models.benchmark` measures all of them on the
-backend at hand.
+`"auto"` is `folded` on GPU, where 3-D convolutions get a slow memory layout, and on TPU, for which the compiler
+estimates an eighth of the cycles. On CPU XLA's 3-D convolutions are up to 50 times slower than 2-D ones, its gradient
+of a kernel uses one thread, and of few channels it takes longest to gather each output's inputs: `"auto"` is `blocks`
+there where that multiplies what it keeps by no more than 4 (the first layers), and `folded_taps` elsewhere. `python -m
+cmav.models.benchmark` measures all of them on the backend at hand.
 
 A dilated convolution has gaps between its kernel's taps, and a stride of 1 along the axes that it is dilated in. It is
 made for finer maps (`layers.finer`): its gradients are XLA's own, whatever the lowering.

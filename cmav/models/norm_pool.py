@@ -15,10 +15,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-# Frames of a clip are taken in as many parts, or the next number that divides them.
+# Frames of a clip are taken in as many parts, or the next number that divides them; all at once where that is far off.
 PARTS = 9
 
-Pool = Callable[[jax.Array], jax.Array]  # [N, T, H, W, C] -> [N, T, H', W', C], each frame by itself
+# Linear, and of each frame by itself: [N, T, H, W, C] -> [N, T, H', W', C].
+Pool = Callable[[jax.Array], jax.Array]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
@@ -93,7 +94,8 @@ def statistics(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def _num_parts(x: jax.Array) -> int:
     frames = x.shape[1]
-    return next(parts for parts in range(min(PARTS, frames), frames + 1) if frames % parts == 0)
+    parts = next(parts for parts in range(min(PARTS, frames), frames + 1) if frames % parts == 0)
+    return parts if parts <= 3 * PARTS else 1
 
 
 def _take(x: jax.Array, i: jax.Array) -> jax.Array:
@@ -129,9 +131,8 @@ class NormReluPool(nn.BatchNorm):
             activated = before_pool(stored["mean"].value, stored["var"].value)
             return activated, pool(activated)
         pooled, mean, var = norm_relu_pool(x, scale, bias, self.epsilon, pool)
-        mean, var = map(lax.stop_gradient, (mean, var))
         if not self.is_initializing():
             for name, new in (("mean", mean), ("var", var)):
                 stored[name].value = self.momentum * stored[name].value + (1 - self.momentum) * new
         # Where nobody asks for the first of these, it is not computed under jit.
-        return before_pool(mean, var), pooled
+        return before_pool(*statistics(x)), pooled

@@ -35,7 +35,7 @@ from cmav.training.step import TrainState, train_step
 
 LARGEST = 5  # buffers to name
 LARGE_COPY = 64 * 2**20  # bytes from which on a change of layout is worth a line
-_INSTALL = "pip install 'cmav[aot]'"
+_INSTALL = "pip install '.[aot]' in the folder of cmav"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,9 +55,10 @@ class Compiled:
       collectives: how many of each kind, and the bytes that they make.
       copies: changes of layout of `LARGE_COPY` and more: where, and bytes.
       bytes_per_clip: moved in and out of memory by all operations.
-      flops_per_clip: of the network as it is written: three times the forward pass where it is trained.
+      flops_per_clip: of the network as it is written: three times the forward pass where it is trained, frozen or not.
       estimated_cycles_per_clip: of one device, by the TPU's compiler; None: it says nothing.
-      seconds_at_best: of one step, by the chip's peak and its memory's bandwidth, whichever takes longer.
+      seconds_at_best: of one step, by the chip's peak in bfloat16 and its memory's bandwidth, whichever takes longer;
+        as if no cache held anything.
       estimated_seconds: of one step, by the estimated cycles.
     """
 
@@ -90,7 +91,6 @@ class Compiler:
         self._slice = slice_
         chip = slice_.chip
         self._platform = "tpu" if chip.platform == "tpu" else "gpu"
-        jax.config.update("jax_platforms", "cpu")  # So that an accelerator at work is left alone.
         (_prepare_tpu if chip.platform == "tpu" else _prepare_gpu)()
         settings = (
             {} if chip.platform == "tpu" else {"topology": slice_.topology, "target_config": _target_text(slice_)}
@@ -98,7 +98,7 @@ class Compiler:
         try:
             topology = topologies.get_topology_desc(platform=chip.platform, topology_name=slice_.topology, **settings)
         except Exception as error:  # JAX's and the plugins' own, of many classes.
-            raise UserError(f"--device={slice_.name}: its compiler did not start: {error}. {_INSTALL}") from error
+            raise UserError(f"--device={slice_.name}: its compiler did not start: {error}") from error
         if len(topology.devices) != slice_.devices:
             raise UserError(
                 f"--device={slice_.name}: the installed compiler sees {len(topology.devices)} devices in "
@@ -113,23 +113,33 @@ class Compiler:
             yield self.train_step(f"phase {number}", config, phase.settings, phases[-1].last_step)
 
     def evaluators(self, config: ConfigDict) -> Iterator[Compiled]:
-        """The network's pass over a batch of each evaluator that has one, in the last phase."""
+        """The network's plain pass over a batch of each evaluator that has one, in the last phase.
+
+        Finer maps and other shifts, which some evaluators ask for, are not in it.
+        """
         task = make_task(config, config.phases[-1])
         for name, settings in config.evals.items():
             if batch_size := settings.get("batch_size"):
                 devices = self._slice.devices
                 yield self.forward(name, task, -(-batch_size // devices) * devices)
 
-    def most_that_fit(self, config: ConfigDict, phase: Mapping[str, Any]) -> Compiled | None:
-        """The step with half of the clips, a quarter, ...: the first that fits; None where a clip a device does not."""
-        batch_size = phase["batch_size"] // 2
-        while batch_size >= self._slice.devices:
-            batch_size -= batch_size % self._slice.devices
-            settings = {**phase, "batch_size": batch_size}
-            compiled = self.train_step(f"{batch_size} clips", config, settings, phase["steps"])
+    def what_fits(self, config: ConfigDict, phase: Mapping[str, Any]) -> Compiled | None:
+        """Of a phase that does not fit, the first that does; None where a clip a device does not.
+
+        Tried are more rematerialization, and then with the most of it half of the clips, a quarter, and so on.
+        """
+        config = config.copy_and_resolve_references()
+        devices, batch_size = self._slice.devices, phase["batch_size"]
+        for remat in ("stem", "encoders"):
+            config.model.remat = remat
+            compiled = self.train_step(f'{batch_size} clips, remat="{remat}"', config, phase, phase["steps"])
             if compiled.fits:
                 return compiled
-            batch_size //= 2
+        while (batch_size := batch_size // 2 // devices * devices) >= devices:
+            name, settings = f'{batch_size} clips, remat="{remat}"', {**phase, "batch_size": batch_size}
+            compiled = self.train_step(name, config, settings, phase["steps"])
+            if compiled.fits:
+                return compiled
         return None
 
     def train_step(self, name: str, config: ConfigDict, phase: Mapping[str, Any], total_steps: int) -> Compiled:

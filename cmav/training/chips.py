@@ -1,10 +1,12 @@
 """Chips that a training step can be compiled for without having one, and what they can do at best.
 
-Numbers are the makers': dense bfloat16 operations, and memory's size and bandwidth, of what JAX sees as one device.
+Numbers are the makers': dense bfloat16 operations, and memory's size and bandwidth, of what is compiled for as one
+device.
 """
 
 import dataclasses
 import re
+from typing import Any
 
 from cmav.errors import UserError
 
@@ -24,7 +26,6 @@ class Chip:
       bandwidth: of its memory, bytes a second.
       memory: bytes that a program can have.
       hertz: of its clock, which the compiler's estimated cycles are of; 0: it estimates none.
-      link: bytes a second that a device sends to its neighbours, all links together.
       target: what XLA is told of a GPU, as `name: value` lines of its `GpuDeviceInfoProto`.
     """
 
@@ -34,7 +35,6 @@ class Chip:
     bandwidth: float
     memory: int
     hertz: float = 0.0
-    link: float = 0.0
     target: str = ""
 
 
@@ -55,7 +55,7 @@ class Slice:
     topology: str
 
 
-def _gpu(name: str, memory: int, bandwidth: float, flops: float, link: float, **target: float) -> Chip:
+def _gpu(name: str, memory: int, bandwidth: float, flops: float, **target: Any) -> Chip:
     lines = {
         "threads_per_block_limit": 1024,
         "threads_per_warp": 32,
@@ -71,7 +71,7 @@ def _gpu(name: str, memory: int, bandwidth: float, flops: float, link: float, **
         **target,
     }
     text = "\n".join(f"{key}: {value}" for key, value in lines.items())
-    return Chip("cuda", name, flops, bandwidth, int(SHARE_OF_A_GPU * memory), link=link, target=text)
+    return Chip("cuda", name, flops, bandwidth, int(SHARE_OF_A_GPU * memory), target=text)
 
 
 _HOPPER = dict(
@@ -85,7 +85,7 @@ _HOPPER = dict(
 )
 GPUS = {
     "a100": _gpu(
-        *("NVIDIA A100-SXM4-80GB", 85_100_068_864, 2.039e12, 312e12, 300e9),
+        *("NVIDIA A100-SXM4-80GB", 85_100_068_864, 2.039e12, 312e12),
         shared_memory_per_core=167936,
         shared_memory_per_block_optin=166912,
         core_count=108,
@@ -94,17 +94,18 @@ GPUS = {
         clock_rate_ghz=1.41,
         cuda_compute_capability="{ major: 8 minor: 0 }",
     ),
-    "h100": _gpu("NVIDIA H100 80GB HBM3", 84_942_979_072, 3.352e12, 989e12, 450e9, **_HOPPER),
-    "h200": _gpu("NVIDIA H200 141GB HBM3e", 151_397_597_184, 4.8e12, 989e12, 450e9, **_HOPPER),
+    "h100": _gpu("NVIDIA H100 80GB HBM3", 84_942_979_072, 3.352e12, 989e12, **_HOPPER),
+    "h200": _gpu("NVIDIA H200 141GB HBM3e", 151_397_597_184, 4.8e12, 989e12, **_HOPPER),
 }
 
 # A v4 or v5p chip has two cores, and the numbers in the names of slices count cores; of the others chips. The compiler
-# is asked for v4's cores apart, each with half of the chip.
+# is asked for the cores apart, each with half of the chip; JAX on such a slice joins the two to one device, which has
+# the clips of both and twice of everything.
 TPUS = {
-    "v4": Chip("tpu", "TPU v4 core", 137.5e12, 0.614e12, 16 * GIB, 1.05e9, 135e9),
-    "v5e": Chip("tpu", "TPU v5e", 197e12, 0.819e12, int(15.75 * GIB), 1.5e9, 200e9),
-    "v5p": Chip("tpu", "TPU v5p core", 229.5e12, 1.38e12, int(47.5 * GIB), 1.75e9, 300e9),
-    "v6e": Chip("tpu", "TPU v6e", 918e12, 1.64e12, int(31.25 * GIB), 1.75e9, 448e9),
+    "v4": Chip("tpu", "TPU v4 core", 137.5e12, 0.614e12, 16 * GIB, 1.05e9),
+    "v5e": Chip("tpu", "TPU v5e", 197e12, 0.819e12, int(15.75 * GIB), 1.5e9),
+    "v5p": Chip("tpu", "TPU v5p core", 229.5e12, 1.38e12, int(47.5 * GIB), 1.75e9),
+    "v6e": Chip("tpu", "TPU v6e", 918e12, 1.64e12, int(31.25 * GIB), 1.75e9),
 }
 _FLAT = {1: "1x1", 4: "2x2", 8: "2x4", 16: "4x4", 32: "4x8", 64: "8x8", 128: "8x16", 256: "16x16"}
 _CUBES = {8: "2x2x1", 16: "2x2x2", 32: "2x2x4", 64: "2x4x4", 128: "4x4x4", 256: "4x4x8", 512: "4x8x8"}

@@ -7,7 +7,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
-_BYTES = {"pred": 1, "s4": 0.5, "u4": 0.5, "bf16": 2, "f16": 2, "c64": 8, "c128": 16}  # others say their bits
 _SHAPE = re.compile(r"\b(pred|bf16|[suf]\d+(?:e\dm\d\w*)?|c64|c128)\[([\d,]*)\]")
 _NAMES = re.compile(r"%([\w.-]+)")
 _COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
@@ -28,6 +27,7 @@ class Instruction:
       cycles: that the compiler estimates; 0: it says nothing.
       calls: names of computations that it runs, by role: "body", "to_apply", ...
       trips: how often a loop's body is run.
+      repeated: bytes of its output that are none of it.
     """
 
     name: str
@@ -38,6 +38,12 @@ class Instruction:
     cycles: int
     calls: Mapping[str, str]
     trips: int
+    repeated: int = 0
+
+    @property
+    def made(self) -> int:
+        """Bytes that are new in its output: what starts, and ends later, has its operands there too."""
+        return self.bytes - self.repeated
 
     @property
     def layer(self) -> str:
@@ -78,24 +84,29 @@ class Program:
             kind = instruction.opcode.removesuffix("-start")
             if kind in _COLLECTIVES:
                 counts[kind] += times
-                sizes[kind] += times * instruction.bytes
+                sizes[kind] += times * instruction.made
         return {kind: (counts[kind], sizes[kind]) for kind in counts}
 
     def copies(self, at_least: int) -> list[Instruction]:
         """Operations that only give what is in memory another layout, of so many bytes or more."""
-        found = [i for i, _ in self._all() if i.opcode in ("copy", "transpose") or _only_moves(i)]
+        found = [i for i, _ in self._all() if i.opcode in ("copy", "transpose") or self._only_moves(i)]
         return sorted((i for i in found if i.bytes >= at_least), key=lambda i: -i.bytes)
+
+    def _only_moves(self, instruction: Instruction) -> bool:
+        inner = self._computations.get(instruction.calls.get("calls", ""), ()) if instruction.opcode == "fusion" else ()
+        return {i.opcode for i in inner} - {"parameter", "bitcast"} in ({"copy"}, {"transpose"})
 
     def largest(self, count: int) -> list[tuple[str, int]]:
         """Layers by the largest of what their operations leave in memory, and its bytes."""
         sizes: dict[str, int] = {}
         for instruction, _ in self._all():
-            if instruction.opcode not in _FREE:
+            if instruction.opcode not in _FREE and not instruction.opcode.endswith(("-start", "-done")):
                 sizes[instruction.layer] = max(sizes.get(instruction.layer, 0), instruction.bytes)
         return sorted(sizes.items(), key=lambda item: -item[1])[:count]
 
     def _moved(self, instruction: Instruction, sizes: Mapping[str, int]) -> int:
-        if instruction.opcode in _FREE or instruction.opcode.endswith("-done"):
+        # What goes on meanwhile is counted where it starts: of "async", in the computation that it runs.
+        if instruction.opcode in (*_FREE, "async-start") or instruction.opcode.endswith("-done"):
             return 0
         operands = [sizes.get(name, 0) for name in instruction.operands]
         if instruction.opcode == "dynamic-slice":
@@ -103,7 +114,7 @@ class Program:
         if instruction.opcode == "dynamic-update-slice":
             return 2 * operands[1]
         if instruction.opcode != "fusion":
-            return instruction.bytes + sum(operands)
+            return instruction.made + sum(operands)
         # A fusion reads of an operand only the slices that it takes, and writes of a result only those that it changes.
         inner = self._computations[instruction.calls["calls"]]
         made = {i.name: i for i in inner}
@@ -159,10 +170,6 @@ class Program:
         return of(self._entry)
 
 
-def _only_moves(instruction: Instruction) -> bool:
-    return instruction.opcode == "fusion" and bool(re.match(r"(wrapped_)?(copy|transpose)", instruction.name))
-
-
 def _read(line: str) -> Instruction | None:
     match = re.match(r"\s+(?:ROOT )?%?([\w.-]+) = (.*)", line)
     if not match:
@@ -181,10 +188,14 @@ def _read(line: str) -> Instruction | None:
     calls = dict(re.findall(r"\b(\w+)=%([\w.-]+)", attributes))
     for role, names in re.findall(r"\b(\w+computations)=\{([^}]*)\}", attributes):
         calls |= {f"{role}_{number}": name for number, name in enumerate(_NAMES.findall(names))}
+    sizes = [_size(*found) for found in _SHAPE.findall(shape)]
+    repeats = call[1] in ("all-gather-start", "collective-permute-start", "copy-start")
     return Instruction(
         name=name,
         opcode=call[1],
-        bytes=sum(_size(*found) for found in _SHAPE.findall(shape)),
+        bytes=sum(sizes),
+        # A copy's output stands before what it copies, the others' after it.
+        repeated=sum(sizes) - sizes[0 if call[1] == "copy-start" else 1] if repeats and len(sizes) > 1 else 0,
         operands=(operands,) if call[1] == "parameter" else tuple(_NAMES.findall(operands)),
         where=where[1] if where else "",
         cycles=int(cycles[1]) if cycles else 0,
@@ -204,6 +215,5 @@ def _closing(text: str) -> int:
 
 
 def _size(dtype: str, dims: str) -> int:
-    bits = re.search(r"\d+", dtype)
-    size = _BYTES.get(dtype) or int(bits[0]) / 8
-    return math.ceil(size * math.prod(map(int, dims.split(","))) if dims else size)
+    bits = 8 if dtype == "pred" else int(re.search(r"\d+", dtype)[0])  # of others the name says them
+    return math.ceil(bits / 8 * math.prod(map(int, dims.split(",")) if dims else ()))

@@ -133,8 +133,17 @@ def _to_7(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "data": {"max_videos": 0, **config["data"]}, "model": model}
 
 
+def _to_8(config: dict[str, Any]) -> dict[str, Any]:
+    """Until version 7 the stem was computed again by default, which suits no longer every backend."""
+    model = dict(config["model"])
+    return {**config, "model": {**model, "remat": "auto"} if model["remat"] == "stem" else model}
+
+
 # The n-th makes of a config of version n one of version n + 1.
-UPGRADES: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (_to_1, _to_2, _to_3, _to_4, _to_5, _to_6, _to_7)
+UPGRADES: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (
+    *(_to_1, _to_2, _to_3, _to_4),
+    *(_to_5, _to_6, _to_7, _to_8),
+)
 VERSION = len(UPGRADES)
 
 

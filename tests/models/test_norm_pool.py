@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -47,10 +51,12 @@ def test_values_gradients_and_statistics_are_those_of_the_layers_apart(frames):
             out, changed = net.apply(
                 {**variables, "params": params}, x, use_running_average=False, mutable=["batch_stats"]
             )
-            return out[1], (out[0], changed)
+            return out, changed
 
-        y, backward, (activated, changed) = jax.vjp(answer, variables["params"], x, has_aux=True)
-        return y, activated, changed, backward(jnp.sin(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))
+        out, backward, changed = jax.vjp(answer, variables["params"], x, has_aux=True)
+        cotangents = [jnp.sin(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape) for y in out]
+        silent = jnp.zeros_like(cotangents[0])
+        return out, changed, backward(tuple(cotangents)), backward((silent, cotangents[1]))
 
     together, apart = (jax.tree.leaves(jax.jit(run, static_argnums=0)(net)) for net in (Together(), Apart()))
     for got, want in zip(together, apart, strict=True):
@@ -117,3 +123,36 @@ def test_an_encoder_of_which_some_rows_do_not_count_keeps_them_out():
     masked, alone = stored(frames, jnp.array([True, True, False])), stored(frames[:2], None)
     for got, want in zip(*map(jax.tree.leaves, (masked, alone)), strict=True):
         np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+_ON_DEVICES = """
+import re
+import jax, jax.numpy as jnp, numpy as np
+from cmav import distributed
+from cmav.models import norm_pool
+from tests.models.test_norm_pool import POOL, variables_and_input
+
+variables, x = variables_and_input(9)
+norm = variables["params"]["norm"]
+x = jnp.concatenate([x, x + 1])
+
+def loss(x, scale, bias):
+    return (norm_pool.norm_relu_pool(x, scale, bias, 1e-3, POOL)[0] ** 2).sum()
+
+gradients = jax.jit(jax.grad(loss, (0, 1, 2)))
+mesh = distributed.make_mesh()
+assert mesh.size == 2
+sharded = jax.device_put(x, distributed.batch_sharded(mesh))
+for got, want in zip(gradients(sharded, norm["scale"], norm["bias"]), gradients(x, norm["scale"], norm["bias"]), strict=True):
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-3)
+text = gradients.lower(sharded, norm["scale"], norm["bias"]).compile().as_text()
+gathered = [shape for shape in re.findall(r"= f32\\[([\\d,]*)\\]\\S* all-gather", text)]
+assert all(np.prod([int(n) for n in shape.split(",") if n]) < x.size / 8 for shape in gathered), gathered
+"""
+
+
+def test_on_several_devices_each_keeps_to_its_clips():
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", _ON_DEVICES]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr

@@ -58,7 +58,7 @@ def test_a_run_without_a_version_means_what_it_meant(tmp_path):
 
 def test_a_run_without_a_version_goes_on(config, tmp_path):
     (tmp_path / "config.json").write_text(OLD.read_text())
-    config.data.dir, config.model.remat = "data", "stem"
+    config.data.dir = "data"
     run_config.check_can_go_on(config, tmp_path, step=7)
     run_config.write(config, tmp_path, step=7)
     assert content(tmp_path)["version"] == run_config.VERSION and "changes" not in content(tmp_path)

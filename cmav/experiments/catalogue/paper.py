@@ -13,7 +13,9 @@ from cmav.experiments.experiment import NO_SWEEP, Experiment, Stage
 NO_MAPS = "--config.evals.localization.every=0"
 PRETRAINING = "cmav.main {arm} {value} --workdir={run}/pretraining --config.seed={seed}"
 
-# The comparison of moments goes past attention and fusion, and would hide what these do; without it they need longer.
+# The comparison of moments goes past attention and fusion, and would hide what these do. Said here, so that these
+# experiments stay what they are whatever the demo's defaults: with the alignment loss so many steps are enough, and for
+# configs/sync_grid.py its own are.
 DEMO_LONGER = "--config.phases[0].steps=700"
 FUSION_ALONE = "--config.model.fusion_moments=0."
 FUSED_DEMO = f"--config=configs/demo.py {DEMO_LONGER} {FUSION_ALONE}"

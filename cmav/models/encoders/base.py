@@ -21,9 +21,11 @@ REMATS = ("none", "stem", "encoders")
 def remat(config: FrozenConfigDict) -> str:
     """Of which layers the backward pass takes more time and less memory: one of `REMATS`.
 
-    With "auto" the stem's on GPU, where batches are large and the paper's 32 clips would not fit 80 GB, and none's on
-    TPU, whose compiler then needs the fewest cycles and no more memory. On CPU the stem's too, which there is faster as
-    well (`norm_pool`). `python -m cmav.describe --device=…` says what each comes to.
+    With "auto" the stem's on GPU, where batches are large and the paper's 32 clips would not fit 80 GB, and on CPU;
+    none's on TPU, whose compiler then needs the fewest cycles and no more memory. A stem with a pool in space after it
+    is not computed again for that, but has a gradient that needs less (`norm_pool`); others are, and all with
+    "encoders".
+    `python -m cmav.describe --device=…` says what each comes to.
     """
     if config.remat != "auto":
         return config.remat

@@ -30,7 +30,9 @@ class _Layered(Encoder):
         layers = parse(self.settings.layers)
         with_pool = remat(self.config) != "none" and len(layers) > 1 and _is_stem(*layers[:2])
         if with_pool:
-            yield ConvLayer(layers[0], self.config, pool=PoolInSpace(layers[1]), name="layer_0")
+            again = remat(self.config) == "encoders"
+            conv = nn.remat(ConvLayer, static_argnums=(2,)) if again else ConvLayer
+            yield conv(layers[0], self.config, pool=PoolInSpace(layers[1]), name="layer_0")
         for i, layer in enumerate(layers):
             if i > 1 or not with_pool:
                 yield _pool(layer) if layer.kind == "pool" else self._conv_layer(i, layer)
