@@ -73,7 +73,7 @@ def _print_compiled(each: Compiled) -> None:
         "copied only to change the layout": "; ".join(f"{layer}: {_gigabytes(size)} GB" for layer, size in each.copies),
         "compiled in": f"{each.compile_seconds:.0f} s",
     }
-    print(tables.plain(("", ""), [(f"  {name}", fact) for name, fact in facts.items() if fact]), flush=True)
+    print("\n".join(f"  {name}: {fact}" for name, fact in facts.items() if fact), flush=True)
 
 
 def _gigabytes(count: int | None) -> str:

@@ -143,9 +143,10 @@ gradients = jax.jit(jax.grad(loss, (0, 1, 2)))
 mesh = distributed.make_mesh()
 assert mesh.size == 2
 sharded = jax.device_put(x, distributed.batch_sharded(mesh))
-for got, want in zip(gradients(sharded, norm["scale"], norm["bias"]), gradients(x, norm["scale"], norm["bias"]), strict=True):
+rest = norm["scale"], norm["bias"]
+for got, want in zip(gradients(sharded, *rest), gradients(x, *rest), strict=True):
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-3)
-text = gradients.lower(sharded, norm["scale"], norm["bias"]).compile().as_text()
+text = gradients.lower(sharded, *rest).compile().as_text()
 gathered = [shape for shape in re.findall(r"= f32\\[([\\d,]*)\\]\\S* all-gather", text)]
 assert all(np.prod([int(n) for n in shape.split(",") if n]) < x.size / 8 for shape in gathered), gathered
 """
