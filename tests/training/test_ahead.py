@@ -1,4 +1,4 @@
-"""Facts about programs for chips that are not here. Skipped where their compilers are not installed (`cmav[aot]`)."""
+"""Facts about programs for chips that are not here; skipped where their compilers are not (pip install '.[aot]')."""
 
 import importlib.util
 import json
@@ -20,7 +20,9 @@ def describe(config, device, *flags):
 
 
 def needs(package):
-    return pytest.mark.skipif(importlib.util.find_spec(package) is None, reason=f"needs {package}: cmav[aot]")
+    return pytest.mark.skipif(
+        importlib.util.find_spec(package) is None, reason=f"needs {package}: pip install '.[aot]'"
+    )
 
 
 full = pytest.mark.skipif(not os.environ.get(FULL), reason=f"takes minutes: set {FULL}=1")
@@ -65,4 +67,4 @@ def test_a_missing_compiler_is_said_with_how_to_install_it():
         pytest.skip("it is installed")
     command = [sys.executable, "-m", "cmav.describe", "--config=configs/demo.py", "--device=v5e-8"]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert run.returncode == 1 and "pip install 'cmav[aot]'" in run.stderr and "Traceback" not in run.stderr
+    assert run.returncode == 1 and "pip install '.[aot]'" in run.stderr and "Traceback" not in run.stderr
