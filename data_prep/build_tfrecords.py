@@ -56,11 +56,10 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     _check(parser, args)
     # TensorFlow comes after the flags, so that help and mistyped flags do not wait for it, and without its greetings,
-    # here and in the workers. (The oneDNN one cannot be had quiet otherwise; nothing here computes with it.) And
-    # without Keras, which nothing here needs: a third of the time. Workers import meanwhile.
+    # here and in the workers. (The oneDNN one cannot be had quiet otherwise; nothing here computes with it.) Workers
+    # import meanwhile.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     if args.runner == "local" and (args.videos or args.dataset):
         isolated.get_ready()
     from data_prep import build
@@ -178,4 +177,6 @@ def _range(text: str) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
+    # As a command of its own, without Keras, which nothing here needs: a third of TensorFlow's import.
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     sys.exit(main())

@@ -135,7 +135,8 @@ def evenly_spaced_start(number: tf.Tensor, count: int, num_stored_frames: tf.Ten
     in the middle. In a record that is shorter than a clip all begin at 0.
     """
     last_start = tf.cast(tf.maximum(num_stored_frames - shape.stored_frames, 0), tf.float64)
-    place = tf.cast(number, tf.float64) / (count - 1) if count > 1 else tf.constant(0.5, tf.float64)
+    number = tf.cast(number, tf.float64)
+    place = number / (count - 1) if count > 1 else tf.fill(tf.shape(number), tf.constant(0.5, tf.float64))
     return tf.cast(tf.floor(place * last_start + 0.5), tf.int32)
 
 

@@ -187,6 +187,7 @@ def test_clips_are_evenly_spaced_from_the_first_frame_to_the_last(count, num_fra
     shape = ClipShape(1.0, 10.0, 5.0, 100)
     starts = [int(sampling.evenly_spaced_start(number, count, num_frames, shape)) for number in range(count)]
     assert starts == expected
+    assert sampling.evenly_spaced_start(tf.range(count), count, num_frames, shape).numpy().tolist() == expected
 
 
 def test_short_records_loop_and_long_ones_do_not():
