@@ -55,7 +55,7 @@ Memory is what the compiler has planned for one device: weights, batch and what 
 network's operations at the chip's peak in bfloat16, and of all that the program moves at its memory's full speed, as if
 no cache held anything. Estimated: the TPU compiler's own count of cycles, which no chip has confirmed. Of a GPU's
 program nobody estimates them, and cuDNN's workspace is not in its memory. The time for input, and for what the devices
-tell each other, is in none of these. A TPU v4 or v5p is compiled for core by core."""
+tell each other, is in none of these. A TPU v4 is compiled for core by core."""
 
 
 def _print_compiled(each: Compiled) -> None:

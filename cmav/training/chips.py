@@ -99,17 +99,18 @@ GPUS = {
 }
 
 # A v4 or v5p chip has two cores, and the numbers in the names of slices count cores; of the others chips. The compiler
-# is asked for the cores apart, each with half of the chip; JAX on such a slice joins the two to one device, which has
-# the clips of both and twice of everything.
+# joins the cores of a v5p to one device, and has those of a v4 apart, each with half of the chip. JAX on a v4 joins
+# them as well: there a device has the clips of both, and twice of everything.
 TPUS = {
     "v4": Chip("tpu", "TPU v4 core", 137.5e12, 0.614e12, 16 * GIB, 1.05e9),
     "v5e": Chip("tpu", "TPU v5e", 197e12, 0.819e12, int(15.75 * GIB), 1.5e9),
-    "v5p": Chip("tpu", "TPU v5p core", 229.5e12, 1.38e12, int(47.5 * GIB), 1.75e9),
+    "v5p": Chip("tpu", "TPU v5p", 459e12, 2.765e12, 95 * GIB, 1.75e9),
     "v6e": Chip("tpu", "TPU v6e", 918e12, 1.64e12, int(31.25 * GIB), 1.75e9),
 }
-_FLAT = {1: "1x1", 4: "2x2", 8: "2x4", 16: "4x4", 32: "4x8", 64: "8x8", 128: "8x16", 256: "16x16"}
+_FLAT = {4: "2x2", 8: "2x4", 16: "4x4", 32: "4x8", 64: "8x8", 128: "8x16", 256: "16x16"}
 _CUBES = {8: "2x2x1", 16: "2x2x2", 32: "2x2x4", 64: "2x4x4", 128: "4x4x4", 256: "4x4x8", 512: "4x8x8"}
 TOPOLOGIES = {"v4": _CUBES, "v5p": _CUBES, "v5e": _FLAT, "v6e": _FLAT}
+NAMED_BY = {"v5p": 2}  # what the number in a name counts of each device; 1 where it is not here
 
 
 def find(name: str) -> Slice:
@@ -119,8 +120,8 @@ def find(name: str) -> Slice:
       UserError: where none is known by it.
     """
     if (match := re.fullmatch(r"(v\w+)-(\d+)", name)) and match[1] in TPUS:
-        devices = int(match[2])
-        if topology := TOPOLOGIES[match[1]].get(devices):
+        if topology := TOPOLOGIES[match[1]].get(int(match[2])):
+            devices = int(match[2]) // NAMED_BY.get(match[1], 1)
             return Slice(name, TPUS[match[1]], devices, f"{match[1]}:{topology}")
         known = ", ".join(f"{match[1]}-{count}" for count in TOPOLOGIES[match[1]])
         raise UserError(f"--device={name}: of TPU {match[1]} there are {known}.")

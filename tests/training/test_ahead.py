@@ -29,6 +29,21 @@ full = pytest.mark.skipif(not os.environ.get(FULL), reason=f"takes minutes: set 
 tpu, gpu = needs("libtpu"), needs("jax_cuda12_plugin")
 
 
+_EVERY_SLICE = """
+from cmav.training import chips
+from cmav.training.ahead import Compiler
+for kind, topologies in chips.TOPOLOGIES.items():
+    for count in topologies:
+        Compiler(chips.find(f"{kind}-{count}"))  # which raises where the devices are others
+"""
+
+
+@tpu
+def test_the_compiler_knows_every_slice_that_has_a_name():
+    run = subprocess.run([sys.executable, "-c", _EVERY_SLICE], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+
+
 @tpu
 def test_the_demo_for_a_tpu():
     described = describe("configs/demo.py", "v5e-4", "--config.evals={}")

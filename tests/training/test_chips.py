@@ -9,6 +9,7 @@ from cmav.training import chips
     [
         ("v4-32", "TPU v4 core", 32, "v4:2x2x4"),
         ("v5e-8", "TPU v5e", 8, "v5e:2x4"),
+        ("v5p-8", "TPU v5p", 4, "v5p:2x2x1"),
         ("h100", "NVIDIA H100 80GB HBM3", 1, "1x1x1"),
         ("4xh200", "NVIDIA H200 141GB HBM3e", 4, "1x1x4"),
     ],
