@@ -3,7 +3,7 @@
 python -m cmav.main --config=configs/avs_aga.py
 """
 
-from configs import avs_cma
+from cmav.configs import avs_cma
 
 
 def get_config():

@@ -8,7 +8,7 @@ with the weights of its authors; we have not repeated that.
 """
 
 from cmav import config as cmav_config
-from configs import avs_cma
+from cmav.configs import avs_cma
 
 
 def get_config():

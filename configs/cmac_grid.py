@@ -8,7 +8,7 @@ on clips of this length, within minutes.
 """
 
 from cmav import config as cmav_config
-from configs import cmac_demo, sync_grid
+from cmav.configs import cmac_demo, sync_grid
 
 
 def get_config():

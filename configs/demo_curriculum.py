@@ -8,7 +8,7 @@ would leave a curriculum nothing to help with: `python -m cmav.experiments.run p
 """
 
 from cmav import config as cmav_config
-from configs import demo
+from cmav.configs import demo
 
 
 def get_config():

@@ -8,7 +8,7 @@ there are none: compare it with the demo without it, `--config.loss.alignment_we
 """
 
 from cmav import config as cmav_config
-from configs import demo
+from cmav.configs import demo
 
 
 def get_config():

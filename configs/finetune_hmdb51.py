@@ -11,7 +11,7 @@ The paper reports 58.2% over three splits, 51.9% with vision only and 44.8% from
 
 import os
 
-from configs import finetune_ucf101
+from cmav.configs import finetune_ucf101
 
 
 def get_config():

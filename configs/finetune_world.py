@@ -11,7 +11,7 @@ python data_prep/build_tfrecords.py --dataset ucf101 --videos data/actions/video
 import os
 
 from cmav import config as cmav_config
-from configs import demo
+from cmav.configs import demo
 
 
 def get_config():

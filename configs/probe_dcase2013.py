@@ -8,7 +8,7 @@ python data_prep/build_tfrecords.py --dataset dcase2013 --videos DCASE2013 --out
 
 import os
 
-from configs import probe_esc50
+from cmav.configs import probe_esc50
 
 
 def get_config():

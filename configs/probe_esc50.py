@@ -11,7 +11,7 @@ only: the best C of the test fold would flatter.
 
 import os
 
-from configs import probe_ucf101
+from cmav.configs import probe_ucf101
 
 
 def get_config():

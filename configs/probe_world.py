@@ -8,7 +8,7 @@ the features of one stream.
 
 from ml_collections import ConfigDict
 
-from configs import finetune_world, probe_ucf101
+from cmav.configs import finetune_world, probe_ucf101
 
 
 def get_config():

@@ -22,7 +22,7 @@ Evaluations of accuracy always have the coarse ones; how finely shifts are told 
 import os
 
 from cmav import config as cmav_config
-from configs import demo
+from cmav.configs import demo
 
 # The face from the eyes down, with the mouth of every clip of speaker s1: top, left, bottom, right, for
 # config.data.covered and .shown. In 40 clips that were looked at, the ones with the outermost heads of 400 among them,

@@ -7,8 +7,8 @@ pictures and sound, so that finding offsets takes it longer. As in configs/demo_
 loss is off.
 """
 
-from configs import sync_grid
-from configs.demo_multisensory import with_multisensory
+from cmav.configs import sync_grid
+from cmav.configs.demo_multisensory import with_multisensory
 
 
 def get_config():

@@ -9,8 +9,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 # The packages of the README's table, from the bottom up: each may know those before it. What is in none (the commands,
 # and small modules such as `cmav.errors`) is named below.
 PACKAGES = re.findall(r"^\| `cmav/(\w+)/` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
-ANYONE_MAY_KNOW = ("cli", "config", "distributed", "errors", "memory", "processes", "tables", "trees")
-COMMANDS = ("main", "finetune", "evaluate", "embed", "localize", "sync", "describe", "report")
+ANYONE_MAY_KNOW = ("cli", "config", "distributed", "errors", "memory", "presets", "processes", "tables", "trees")
+COMMANDS = ("main", "finetune", "evaluate", "embed", "localize", "sync", "describe", "report", "completion")
 # More than the order forbids: a network knows nothing of where its inputs come from, a record nothing of networks.
 KEPT_APART = {
     "models": {"data", "media"},
@@ -18,6 +18,8 @@ KEPT_APART = {
     "offsets": {"media"},
     "evals": {"media"},
     "training": {"media"},
+    "world": set(PACKAGES),
+    "prep": set(PACKAGES) - {"prep", "data", "media"},
 }
 
 
@@ -44,7 +46,8 @@ def test_every_package_knows_only_those_below_it():
         package = path.relative_to(ROOT / "cmav").parts[0]
         if package not in PACKAGES:
             continue
-        allowed = {package, *PACKAGES[: PACKAGES.index(package)], *ANYONE_MAY_KNOW} - KEPT_APART.get(package, set())
+        below = {*PACKAGES[: PACKAGES.index(package)], *ANYONE_MAY_KNOW} - KEPT_APART.get(package, set())
+        allowed = {package, *below}
         assert packages_known(path) <= allowed, path
 
 
@@ -53,18 +56,19 @@ def test_small_modules_know_no_package():
         assert packages_known(ROOT / "cmav" / f"{name}.py") <= set(ANYONE_MAY_KNOW), name
 
 
-def test_preparation_knows_media_and_records_and_nothing_knows_preparation():
-    for path in (ROOT / "data_prep").rglob("*.py"):
-        assert packages_known(path) <= {"data", "media", "errors"}, path
+def test_nothing_knows_preparation_and_the_world():
     for path in (ROOT / "cmav").rglob("*.py"):
-        assert not {name for name in imports(path) if name.startswith("data_prep")}, path
+        if (package := path.relative_to(ROOT / "cmav").parts[0]) not in ("prep", "world"):
+            assert not packages_known(path) & {"prep", "world"}, path
+        else:
+            assert packages_known(path) & {"prep", "world"} <= {package}, path
 
 
 def test_commands_and_experiments_know_packages_and_nothing_knows_them():
     experiments = set((ROOT / "cmav" / "experiments").rglob("*.py"))
     of_users = [*(ROOT / "cmav" / f"{name}.py" for name in COMMANDS), *experiments]
     for path in of_users:
-        assert packages_known(path) <= {*PACKAGES, *ANYONE_MAY_KNOW, "experiments"}, path
+        assert packages_known(path) <= {*PACKAGES, *ANYONE_MAY_KNOW, "configs", "experiments"}, path
     for path in set((ROOT / "cmav").rglob("*.py")) - experiments:
         assert "experiments" not in packages_known(path), path
 
@@ -77,19 +81,20 @@ def test_imports_are_at_the_top_but_where_a_comment_says_why():
         if any(isinstance(node, ast.Import | ast.ImportFrom) for one in functions for node in ast.walk(one)):
             nested.add(str(path.relative_to(ROOT / "cmav")))
     commands = {f"{name}.py" for name in ("main", "finetune", "evaluate", "embed", "localize", "sync")}
-    assert nested == {"cli.py", *commands, *(f"tasks/{name}.py" for name in ("base", "avs", "cmac", "action"))}
+    others = {"cli.py", "prep/build_tfrecords.py", "prep/beam_runner.py"}
+    assert nested == {*others, *commands, *(f"tasks/{name}.py" for name in ("base", "avs", "cmac", "action"))}
 
 
 def test_everything_has_its_place():
     there = {path.stem for path in (ROOT / "cmav").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
-    assert there == {*PACKAGES, *ANYONE_MAY_KNOW, *COMMANDS, "__init__", "experiments"}
+    assert there == {*PACKAGES, *ANYONE_MAY_KNOW, *COMMANDS, "__init__", "__main__", "configs", "experiments"}
 
 
 def test_what_is_imported_is_there():
     """Imports within functions too, which nothing else may run."""
-    for path in [*(ROOT / "cmav").rglob("*.py"), *(ROOT / "data_prep").rglob("*.py")]:
+    for path in [*(ROOT / "cmav").rglob("*.py"), *(ROOT / "configs").rglob("*.py")]:
         for name in imports(path):
-            if name.startswith(("cmav.", "data_prep.")):
+            if name.startswith("cmav."):
                 assert is_there(name), f"{path}: {name}"
 
 
@@ -117,6 +122,10 @@ def names_in(path: pathlib.Path) -> set[str]:
 
 
 def test_what_a_run_or_a_user_left_is_read_with_patience():
-    """`storage.read_json`: a read that fails once is no damage. Experiments read their own files, on this machine."""
-    text = {path: path.read_text() for path in (ROOT / "cmav").rglob("*.py") if path.parent.name != "experiments"}
+    """`storage.read_json`: a read that fails once is no damage. Preparation has a reader of its own."""
+    text = {
+        path: path.read_text()
+        for path in (ROOT / "cmav").rglob("*.py")
+        if path.parent.name not in ("experiments", "prep", "world")
+    }
     assert [path.name for path, code in text.items() if re.search(r"json\.loads?\([^)]*read", code)] == ["storage.py"]

@@ -1,7 +1,7 @@
 """What is silent, what sounds from off-screen, and how things move: the truth about a synthetic world beside its boxes.
 
 A network that shows where the sound is should light nothing where nothing in the picture sounds, nor an object that
-moves in silence. `data_prep/world_truth.py` writes what is read here.
+moves in silence. `cmav/world/truth.py` writes what is read here.
 """
 
 import dataclasses

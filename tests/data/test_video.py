@@ -8,10 +8,10 @@ import tensorflow as tf
 from PIL import Image
 
 from cmav import config as cmav_config
+from cmav.configs import sync_grid
 from cmav.data import augment, video
 from cmav.data.cover import Cover
 from cmav.errors import UserError
-from configs import sync_grid
 
 SIZE, CROP = 40, 24
 

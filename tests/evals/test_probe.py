@@ -198,7 +198,7 @@ def test_another_task_has_no_views(config):
 
 
 def test_the_configs_name_layers_of_the_papers_network():
-    from configs import probe_dcase2013, probe_esc50, probe_ucf101
+    from cmav.configs import probe_dcase2013, probe_esc50, probe_ucf101
 
     found = {}
     for module in (probe_ucf101, probe_esc50, probe_dcase2013):

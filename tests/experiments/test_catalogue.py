@@ -9,9 +9,9 @@ from clu import metric_writers
 from etils import epath
 from ml_collections import config_flags
 
+from cmav.configs.sync_grid import MOUTH
 from cmav.experiments.catalogue import EXPERIMENTS
 from cmav.training.phases import list_phases
-from configs.sync_grid import MOUTH
 from tests.experiments.fake_experiment import runs_of
 
 

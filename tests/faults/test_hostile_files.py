@@ -8,7 +8,7 @@ import time
 import pytest
 
 from cmav.data import index, schema
-from data_prep import build_tfrecords, workers
+from cmav.prep import build_tfrecords, workers
 from tests.faults import hostile_files
 from tests.media.sample_videos import Sound, numbered, steady_times, write_video
 

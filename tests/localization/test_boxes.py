@@ -7,8 +7,8 @@ import pytest
 
 from cmav.errors import UserError
 from cmav.localization import boxes
-from data_prep import world_truth
-from data_prep.world import World
+from cmav.world import truth
+from cmav.world.world import World
 
 FAR = -2.8823037615171176e16  # what VGG-SS's damaged boxes have
 
@@ -101,7 +101,7 @@ def test_flickr_damage_is_named(tmp_path):
 
 def test_synthetic_world_through_the_same_reader(tmp_path):
     world = World(num_sources=(2, 2), offscreen_share=0.6, seed=3)
-    world_truth.write_truth(tmp_path, world, num_videos=12, train_share=0.75)
+    truth.write_truth(tmp_path, world, num_videos=12, train_share=0.75)
     found = boxes.read(str(tmp_path / "vggss.json"))
     assert not found.damaged
     assert all(len(truth.boxes_Kx4) == 2 for truth in found.truths)

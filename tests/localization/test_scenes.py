@@ -8,10 +8,10 @@ import pytest
 from cmav.errors import UserError
 from cmav.localization import scenes
 from cmav.localization.scenes import Sound
-from data_prep import world_truth
-from data_prep.world import World
-from data_prep.world_scene import plan_scene
-from data_prep.world_sounds import band
+from cmav.world import truth
+from cmav.world.scene import plan_scene
+from cmav.world.sounds import band
+from cmav.world.world import World
 
 
 @pytest.fixture(scope="module")
@@ -21,10 +21,10 @@ def world() -> World:
 
 @pytest.fixture
 def folder(world, tmp_path):
-    world_truth.write_truth(tmp_path, world, num_videos=12, train_share=0.75)
+    truth.write_truth(tmp_path, world, num_videos=12, train_share=0.75)
     for number in range(12):
-        stem = world_truth.video_name(world, number).split("/")[1].removesuffix(".mp4")
-        world_truth.write_boxes(tmp_path / "boxes" / f"{stem}.npy", world, plan_scene(world, number))
+        stem = truth.video_name(world, number).split("/")[1].removesuffix(".mp4")
+        truth.write_boxes(tmp_path / "boxes" / f"{stem}.npy", world, plan_scene(world, number))
     return tmp_path
 
 
@@ -33,11 +33,11 @@ def test_scenes_are_those_of_the_world(world, folder):
     assert len(found) == 12
     for number in range(12):
         planned = plan_scene(world, number)
-        scene = found[world_truth.video_name(world, number).split("/")[1].removesuffix(".mp4")]
-        boxes = world_truth.scene_boxes(world, planned)[:, world.num_frames // 2]
+        scene = found[truth.video_name(world, number).split("/")[1].removesuffix(".mp4")]
+        boxes = truth.scene_boxes(world, planned)[:, world.num_frames // 2]
         silent = [box for actor, box in zip(planned.onscreen, boxes, strict=True) if not actor.sounding]
         np.testing.assert_array_equal(scene.distractors_Kx4, np.reshape(silent, (-1, 4)))
-        tracks = world_truth.scene_boxes(world, planned)[[actor.sounding for actor in planned.onscreen]]
+        tracks = truth.scene_boxes(world, planned)[[actor.sounding for actor in planned.onscreen]]
         np.testing.assert_array_equal(scene.sources_KxTx4, tracks)
         assert scene.frame_rate == float(world.frame_rate)
         heard = [(actor.onscreen, band(actor.action.timbre, 44_100)) for actor in planned.actors if actor.sounding]

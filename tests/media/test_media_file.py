@@ -13,7 +13,7 @@ from cmav.media import media_file, streams
 from cmav.media.clips import ClipOptions, cut
 from cmav.media.manifest import Video
 from cmav.media.streams import MissingFileError, RejectedError
-from data_prep.sounds import cut_sound
+from cmav.prep.sounds import cut_sound
 from tests.media.sample_videos import Sound, numbered, steady_times, write_video
 
 OPTIONS = ClipOptions(clip_seconds=1, size=24, frame_rate=10, sample_rate=8000)

@@ -8,10 +8,10 @@ import pytest
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from cmav import config as cmav_config
+from cmav.configs import demo
 from cmav.errors import UserError
 from cmav.models import encoders
 from cmav.models import layers as model_layers
-from configs import demo
 from tests.models import fake_variables
 
 NETWORKS = {

@@ -13,7 +13,7 @@ from tests.own_videos.sample_overlays import RATE, decoded, noisy
 
 
 def test_turned_frames_are_written_upright(tmp_path, monkeypatch):
-    """As `data_prep` turns them: its own tests have real videos that are turned."""
+    """As preparation turns them: its own tests have real videos that are turned."""
     path = write_video(str(tmp_path / "v.mkv"), steady_times(RATE, 0.3), noisy(3), rate=RATE)
     with contextlib.closing(ShownFrames(path)) as frames:
         stored = [picture for _, picture in frames]

@@ -14,12 +14,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util import tensor_util
 
 from cmav import config as cmav_config
+from cmav.configs import avs_cma
 from cmav.data import pipeline
 from cmav.errors import Preempted, UserError
 from cmav.training import evaluate_run, phases, summary, train
 from cmav.training.checkpoint import Checkpoints
 from cmav.trees import flatten
-from configs import avs_cma
 from tests import fake_clips, tiny_config
 
 

@@ -5,10 +5,10 @@ from typing import Any
 
 from etils import epath
 
+from cmav.configs import sync_grid
 from cmav.experiments.catalogue.paper import DEMO_LONGER, FUSED_DEMO, FUSION_ALONE, NO_MAPS, PRETRAINING
 from cmav.experiments.experiment import Experiment, Stage, Sweep
 from cmav.training import summary
-from configs import sync_grid
 
 _MOUTH = ",".join(map(str, sync_grid.MOUTH)).join("()")  # without spaces, which would end the argument
 _GRID = "--config=configs/sync_grid.py"
