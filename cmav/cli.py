@@ -12,7 +12,21 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from cmav import presets
 from cmav.errors import Preempted, UserError
+
+
+class _ConfigParser(flags.ArgumentParser):
+    """Takes what `presets.resolve` knows, in the place of files alone."""
+
+    def __init__(self, of_files: flags.ArgumentParser) -> None:
+        self._of_files = of_files
+
+    def parse(self, argument: str) -> ConfigDict:
+        return self._of_files.parse(presets.resolve(argument))
+
+    def flag_type(self) -> str:
+        return self._of_files.flag_type()
 
 
 def define_flags(default_config: str | None = None) -> flags.FlagHolder:
@@ -28,13 +42,16 @@ def define_flags(default_config: str | None = None) -> flags.FlagHolder:
 
 
 def define_config_flag(default: str | None = None) -> flags.FlagHolder:
-    return config_flags.DEFINE_config_file(
+    holder = config_flags.DEFINE_config_file(
         "config",
-        default,
-        "Config file, e.g. configs/avs_cma.py. Any key can be overridden: --config.optim.learning_rate=0.003 "
+        None,
+        "A config that comes with cmav, by its name, a config file, or the folder of a run; as the first argument also "
+        "without --config=. Any key can be overridden: --config.optim.learning_rate=0.003 "
         "--config.phases[0].steps=100. All keys and what they mean: cmav/config.py.",
-        lock_config=True,
     )
+    flags.FLAGS["config"].parser = _ConfigParser(flags.FLAGS["config"].parser)
+    flags.set_default(holder, default)
+    return holder
 
 
 def read_config(holder: flags.FlagHolder) -> ConfigDict:
@@ -48,12 +65,16 @@ def read_config(holder: flags.FlagHolder) -> ConfigDict:
         _ = config and config.task  # In the place of a file that could not be read is an object that raises when used.
     except OSError as error:
         path = config_flags.get_config_filename(flags.FLAGS["config"])
-        raise UserError(f"--config={path} cannot be read: {str(error).splitlines()[-1].strip()}") from error
+        raise UserError(
+            f"--config={path} cannot be read: {str(error).splitlines()[-1].strip()}. Give the path of a file, the "
+            f"folder of a run, or one of {', '.join(presets.names())}."
+        ) from error
     if config is None:
         raise UserError(
             "no --config given. Examples:\n"
-            "  --config=configs/demo.py      a small network on synthesized videos, minutes on two cores\n"
-            "  --config=configs/avs_cma.py   the paper's network"
+            "  --config=demo      a small network on synthesized videos, minutes on two cores\n"
+            "  --config=avs_cma   the paper's network\n"
+            f"All: {', '.join(presets.names())}; or the path of a file, or the folder of a run."
         )
     return config
 
@@ -64,10 +85,12 @@ def overrides() -> dict[str, Any]:
 
 
 def workdir() -> str:
-    """--workdir, or `runs/<name of the config file>`."""
+    """--workdir, or the run whose config it is, or `runs/<name of the config file>`."""
     if flags.FLAGS.workdir:
         return flags.FLAGS.workdir
     path = config_flags.get_config_filename(flags.FLAGS["config"])
+    if presets.is_run(path):
+        return path.rstrip("/")
     name = os.path.splitext(os.path.basename(path))[0]
     return os.path.join("runs", name)
 
@@ -77,8 +100,11 @@ def run(main: Callable[..., int | None], *, takes_arguments: bool = False) -> No
 
     It is 143 where the job was asked to stop. In a job of several processes, whatever is raised in one ends them all.
 
-    With `takes_arguments`, what stands beside the flags is no mistake, but what `main` is called with, as a list.
+    With `takes_arguments`, what stands beside the flags is no mistake, but what `main` is called with, as a list. Of
+    other commands that have the flag --config, a first argument without a flag is the config.
     """
+    if not takes_arguments and "config" in flags.FLAGS and sys.argv[1:] and not sys.argv[1].startswith("-"):
+        sys.argv[1] = f"--config={sys.argv[1]}"
     # TensorFlow only reads data here. Its greetings, of which oneDNN's cannot be had quiet otherwise, would bury ours.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
@@ -155,6 +181,8 @@ def _parse_flags(argv: list[str], *, takes_arguments: bool) -> list[str]:
         _refuse(f"--config: {message}\nAll keys and what they mean: cmav/config.py.")
     except flags.Error as error:
         _refuse(f"{error}\nAll flags: --help.")
+    except UserError as error:  # of the run whose config it is
+        _refuse(str(error))
     if len(rest) > 1 and not takes_arguments:
         _refuse(f"unexpected argument {rest[1]!r}: options are written --name=value.")
     return rest

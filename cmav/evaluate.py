@@ -1,14 +1,16 @@
 """Evaluates a checkpoint of a run with the evaluators of its config.
 
-python -m cmav.evaluate --config=configs/demo.py --split=validation
+python -m cmav.evaluate runs/demo --split=validation
+python -m cmav.evaluate --config=configs/demo.py --split=validation             # of runs/demo, with this config
 python -m cmav.evaluate --config=configs/finetune_ucf101.py --splits=1,2,3      # each split's run, and their mean
 python -m cmav.evaluate --config=configs/sync_grid.py --only=localization --split=boxes --config.data.dir=data/boxes
 
 With --only, the numbers that other evaluators have left of the same split and step stay in the file of metrics.
 
-The network is the run's own, as its `config.json` has it, and sees clips at the frame rate of the phase that the
-checkpoint is of. Where nothing was trained, evaluators that look at features judge the network of
-`--config.init.checkpoint`; with `--config.init.load="()"` an untrained one, of that run's form where one is named.
+A folder of a run gives the config as well. The network is always the run's own, as its `config.json` has it, and sees
+clips at the frame rate of the phase that the checkpoint is of. Where nothing was trained, evaluators that look at
+features judge the network of `--config.init.checkpoint`; with `--config.init.load="()"` an untrained one, of that run's
+form where one is named.
 """
 
 from collections.abc import Sequence

@@ -18,7 +18,6 @@ links the rest, and says so.
 """
 
 import importlib.metadata
-import importlib.util
 import shlex
 from collections.abc import Sequence
 from datetime import date
@@ -27,7 +26,7 @@ from html import escape
 from absl import flags
 from etils import epath
 
-from cmav import cli
+from cmav import cli, presets
 from cmav.config import trained_by
 from cmav.errors import UserError
 from cmav.localization.methods import list_methods
@@ -94,7 +93,7 @@ def _footer(folder: epath.Path, name: str) -> str:
     """How to make all this again, and with what it was made."""
     settings = training.read_settings(folder)
     command = "cmav.main" if settings is None else trained_by(settings.task)
-    config = f"configs/{name}.py" if _ships(name) else "CONFIG.py"
+    config = f"configs/{name}.py" if name in presets.names() else "CONFIG.py"
     run = shlex.quote(str(folder))
     commands = [
         f"python -m {command} --config={config} --workdir={run}",
@@ -113,11 +112,6 @@ def _footer(folder: epath.Path, name: str) -> str:
         f"<pre><code>{escape(chr(10).join(commands))}</code></pre>\n"
         f"<p>{escape(' · '.join(made_with))}</p>"
     )
-
-
-def _ships(config_name: str) -> bool:
-    """Whether a config of this name comes with cmav."""
-    return config_name.isidentifier() and importlib.util.find_spec(f"configs.{config_name}") is not None
 
 
 def _version() -> str:

@@ -163,6 +163,18 @@ def read(run: epath.PathLike) -> ConfigDict | None:
     return ConfigDict(_tuples({key: value for key, value in content.items() if key not in _BESIDE}))
 
 
+def get_config(run: str) -> ConfigDict:
+    """The config of a run, for the flag --config (`cmav.presets`).
+
+    Raises:
+      UserError: as `read`, or where the folder has none.
+    """
+    config = read(run)
+    if config is None:
+        raise UserError(f"--config={run}: there is no {NAME} in this folder. Name that of a run, or a config.")
+    return config
+
+
 def check_can_go_on(config: ConfigDict, run: epath.PathLike, step: int) -> None:
     """Checks that a run can go on with a config as if it had been its own from the start.
 
