@@ -21,6 +21,7 @@ COMMANDS = {
     "sync": ("cmav.sync", "tells by how much the sound of videos is off, and corrects it"),
     "embed": ("cmav.embed", "writes features of videos"),
     "report": ("cmav.report", "gathers a run in one page"),
+    "export": ("cmav.export", "writes a network as a folder to take along, with its model card"),
     "experiment": ("cmav.experiments.run", "runs a comparison of configs over seeds, and writes its table"),
 }
 _USUAL = """\

@@ -15,6 +15,12 @@ from ml_collections import ConfigDict, config_flags
 from cmav import presets
 from cmav.errors import Preempted, UserError
 
+# What commands say of their flag of this name.
+CHECKPOINT = (
+    "Folder of a run, one of its folders checkpoints/<step>, folder of an exported network, name of one that comes "
+    "with cmav, such as demo, or newest."
+)
+
 
 class _ConfigParser(flags.ArgumentParser):
     """Takes what `presets.resolve` knows, in the place of files alone."""

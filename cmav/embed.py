@@ -40,7 +40,7 @@ FAILURES_TO_SHOW = 10
 
 def _define_flags() -> None:
     flags.DEFINE_string("videos", None, "Folder of videos, or a CSV with a column path (and start, end, label).")
-    flags.DEFINE_string("checkpoint", None, "Folder of a run, one of its folders checkpoints/<step>, or newest.")
+    flags.DEFINE_string("checkpoint", None, cli.CHECKPOINT)
     flags.DEFINE_string("out", None, "File to write, .npz. What it has already is skipped.")
     flags.DEFINE_bool("per_second", False, "A row for each second, instead of one for each video.")
     flags.DEFINE_list(

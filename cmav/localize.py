@@ -58,7 +58,7 @@ from cmav.media import isolated
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string("checkpoint", None, "Folder of a run, one of its folders checkpoints/<step>, or newest.")
+    flags.DEFINE_string("checkpoint", None, cli.CHECKPOINT)
     flags.DEFINE_string("out", None, "Folder for the overlays, the contact sheets and the maps.")
     flags.DEFINE_string("method", None, "What the map is. Default: the first that the network has (above).")
     flags.DEFINE_string(

@@ -52,7 +52,7 @@ from cmav.media import isolated
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string("checkpoint", None, "Folder of a run, one of its folders checkpoints/<step>, or newest.")
+    flags.DEFINE_string("checkpoint", None, cli.CHECKPOINT)
     flags.DEFINE_string("out", None, "Table to write, .csv or .json. What its report has already is not done again.")
     flags.DEFINE_float("max_shift_ms", 1000.0, "The greatest offset to look for, to either side.", lower_bound=1)
     flags.DEFINE_float("step_ms", None, "From a shift to the next: a frame of the network, the default, or a fraction.")

@@ -52,7 +52,7 @@ class StreamHead(nn.Module):
             use_fast_variance=False,  # which is all rounding where clips differ little, as they do at first
             name="norm",
         )
-        hears_B = jnp.ones(len(map_BxTxPxC), bool) if mask_B is None else mask_B
+        hears_B = jnp.ones(map_BxTxPxC.shape[0], bool) if mask_B is None else mask_B
         hidden = nn.Dense(self.cmac.hidden_size, dtype=self.config.dtype, name="hidden")(tokens_BxTxPxD)
         embed = nn.Dense(self.cmac.embed_size, dtype=jnp.float32, precision=FLOAT32, use_bias=False, name="embedding")
         places_BxTxPxE = embed(nn.relu(hidden))

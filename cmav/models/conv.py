@@ -162,7 +162,7 @@ def _kernel_gradient(x: jax.Array, dy: jax.Array, kernel_shape: tuple[int, ...],
     images = _fold_time(x, kt, strides[0])
     images = images.reshape(-1, *images.shape[2:])
     dy = dy.reshape(-1, *dy.shape[2:])
-    num_images = len(images)
+    num_images = images.shape[0]
     num_bands, rows = _split(height, rows_in_cache)  # of each image
     num_groups, group = _split(num_images, rows_in_cache // height or 1)  # of images
 

@@ -5,7 +5,7 @@ import functools
 import io
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -123,20 +123,30 @@ class Localizer:
           RejectedError: where nothing of the video can be decoded.
           UserError: where the network does not have what the method needs, or storage does not answer.
         """
-        windows, answers, lost = [], [], []
+        lost: list[str] = []
         examples = decoding.Ahead(self._examples(path, lost), windows_ahead(self._clip, self._size))
         try:
-            for window, answer in in_batches(examples, self._run, self._batch_size):
-                windows.append(window)
-                answers.append(answer)
-                progress(window.end)
+            found = self.find_in(examples, progress)
         except BaseException:
             self.worker.end()  # so that the thread does not wait for it
             raise
         finally:
             examples.stop()
-        if not windows:
+        if found is None:
             raise RejectedError(lost[0])
+        return dataclasses.replace(found, note="".join(lost))
+
+    def find_in(
+        self, clips: Iterable[tuple[Window, Example]], progress: Callable[[float], None] = lambda _: None
+    ) -> SoundMaps | None:
+        """As `find`, of a video's clips in order, made as the network's task makes them; None: there are none."""
+        windows, answers = [], []
+        for window, answer in in_batches(clips, self._run, self._batch_size):
+            windows.append(window)
+            answers.append(answer)
+            progress(window.end)
+        if not windows:
+            return None
         spans = [(window.start, window.end) for window in windows]
         seconds, interval = windows[-1].end, np.diff(self._token_times).min(initial=self._clip.seconds)
         times = np.linspace(0, seconds, math.ceil(seconds / interval) + 1)
@@ -152,7 +162,7 @@ class Localizer:
             for maps_NxS in (joined(self._method), joined(HEADS))
         )
         places = self._rows, self._columns
-        return SoundMaps(times, found, heads, loud, *places, windows[0].has_audio, "".join(lost))
+        return SoundMaps(times, found, heads, loud, *places, windows[0].has_audio, "")
 
     def _examples(self, path: str, lost: list[str]) -> Iterator[tuple[Window, Example]]:
         """Yields each window with its example. In `lost` is then what was lost, if any."""

@@ -82,11 +82,11 @@ def read_sound(path: str, sample_rate: int) -> np.ndarray:
     try:
         pieces = list(decoding.read(worker, send_sound, path, sample_rate))
     except RejectedError as error:
-        raise UserError(f"--find={path}: {error}.") from error
+        raise UserError(f"{path}: {error}.") from error
     finally:
         worker.end()
     if not pieces:
-        raise UserError(f"--find={path}: there is no sound in it.")
+        raise UserError(f"{path}: there is no sound in it.")
     return np.concatenate(pieces)
 
 

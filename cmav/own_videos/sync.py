@@ -11,7 +11,7 @@ from etils import epath
 from tqdm import tqdm
 
 from cmav.data import storage
-from cmav.errors import UserError
+from cmav.errors import UserError, within
 from cmav.media import decoding, manifest
 from cmav.media.streams import RejectedError
 from cmav.offsets.calibration import Calibration
@@ -164,9 +164,11 @@ def find(
     wanted = _list(videos)
     network, calibration = _load(checkpoint)
     clip = network.task.clip
+    with within("--find"):
+        samples = sound_search.read_sound(sound, clip.sample_rate)
     found = sound_search.find_sound(
         network,
-        sound_search.read_sound(sound, clip.sample_rate),
+        samples,
         list(wanted.values()),
         calibration,
         size=picture_size(size, network.task.data_config.crop_size),

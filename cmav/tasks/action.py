@@ -68,6 +68,12 @@ class Action(ClipTask):
         config.action.eval_clips = config.action.eval_crops = 1  # a single, central view
         return config
 
+    @classmethod
+    def as_whole(cls, config: ConfigDict, params: Mapping[str, Any]) -> ConfigDict:
+        config = cls.as_frozen(config)
+        config.action.num_classes = params["head"]["logits"]["bias"].size
+        return config
+
     @property
     def abilities(self) -> frozenset[type]:
         return frozenset({Classes, Maps} if self.map_methods() else {Classes})

@@ -254,6 +254,12 @@ class ClipTask:
         """A copy of a trained run's config for who only looks at its network, perhaps where the dataset is not."""
         return config.copy_and_resolve_references()
 
+    @classmethod
+    def as_whole(cls, config: ConfigDict, params: Mapping[str, Any]) -> ConfigDict:
+        """As `as_frozen`, for who looks at the head as well, whose parameters these are."""
+        del params
+        return cls.as_frozen(config)
+
     def usable_records(self, index: Any, *, train: bool) -> Any:
         records = self.fitting_records(index, train=train)
         if not (train and self.data_config.max_videos):

@@ -16,7 +16,7 @@ from cmav.data import storage
 from cmav.errors import UserError, within
 from cmav.evals.evaluators import EVALUATORS, make_evaluators, run_evaluator
 from cmav.tasks import make_task
-from cmav.training import pretrained, splits, summary, train
+from cmav.training import pretrained, splits, summary, train, weights
 from cmav.training.checkpoint import Checkpoints
 from cmav.training.phases import phase_of
 
@@ -148,8 +148,14 @@ def _load(config: ConfigDict, workdir: epath.Path, step: int | None, mesh: Any) 
         if step:
             raise UserError(f"no checkpoint of step {step} in {workdir}: nothing was trained there.")
         return state, 0
+    items = {"params": state.params, "model_state": state.model_state}
+    if weights.are_in(workdir):
+        config = config.copy_and_resolve_references()
+        config.init.checkpoint, config.init.load = str(workdir), tuple(state.params)
+        loaded, step = pretrained.start_from(items, config), pretrained.newest_step(str(workdir))
+        return state.replace(step=distributed.replicate(np.int32(step), mesh), **loaded), step
     checkpoints = Checkpoints(str(workdir))
-    restored = checkpoints.restore({"params": state.params, "model_state": state.model_state}, step)
+    restored = checkpoints.restore(items, step)
     checkpoints.close()
     if restored is None:
         raise UserError(f"no whole checkpoint in {workdir} yet.")

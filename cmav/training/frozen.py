@@ -54,7 +54,8 @@ def load(checkpoint: str) -> FrozenNetwork:
     """Loads the network of any run's checkpoint, with what its maps are of (`maps_with` of its task).
 
     Args:
-      checkpoint: a run's folder, one of its folders `checkpoints/<step>`, or "newest"; local or gs://.
+      checkpoint: a run's folder, one of its folders `checkpoints/<step>`, the folder of an exported network, the
+        name of one that comes with cmav, or "newest"; local or gs://.
 
     Raises:
       UserError: where there is no such checkpoint.
@@ -62,6 +63,14 @@ def load(checkpoint: str) -> FrozenNetwork:
     run, step, theirs = _read(checkpoint)
     task = class_of(theirs.task)
     return _load(task.as_frozen(_at_rate_of(theirs, step)), run, step, task.maps_with)
+
+
+def load_whole(checkpoint: str) -> FrozenNetwork:
+    """As `load`, with all that was trained: the head, too."""
+    run, step, theirs = _read(checkpoint)
+    restored, _ = pretrained.restore(run, step, ("params",), distributed.replicated(distributed.make_mesh()))
+    config = class_of(theirs.task).as_whole(_at_rate_of(theirs, step), restored["params"])
+    return _load(config, run, step, tuple(restored["params"]))
 
 
 def load_to_embed(checkpoint: str) -> FrozenNetwork:
@@ -107,7 +116,7 @@ def _at_rate_of(config: ConfigDict, step: int) -> ConfigDict:
 
 
 def _load(config: ConfigDict, run: str, step: int, subtrees: Sequence[str]) -> FrozenNetwork:
-    config.init.checkpoint, config.init.load = f"{run}/checkpoints/{step}", tuple(subtrees)
+    config.init.checkpoint, config.init.load = pretrained.name_of(run, step), tuple(subtrees)
     mesh = distributed.make_mesh()
     task = make_task(config, config.phases[0])  # All of them have the rate of the checkpoint's phase.
     if task.cover:

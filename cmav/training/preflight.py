@@ -18,7 +18,7 @@ from cmav.data.index import SplitIndex, list_splits
 from cmav.errors import UserError, within
 from cmav.evals.evaluators import Evaluator, make_evaluators
 from cmav.tasks import Task, make_task
-from cmav.training import pretrained, run_config
+from cmav.training import pretrained, run_config, weights
 from cmav.training.optim import Schedule, make_optimizer, make_schedule
 from cmav.training.phases import Phase, list_phases
 from cmav.trees import flatten
@@ -56,6 +56,11 @@ def plan(config: ConfigDict, workdir: str, mesh: Mesh) -> Plan:
       UserError: where some step of the training, or some evaluation in it, could not be done; where `workdir` has a run
         that cannot go on with this config. Says which key, split or phase it is.
     """
+    if weights.are_in(workdir):
+        raise UserError(
+            f"{workdir} is an exported network, which cannot go on: give another --workdir, and "
+            f"--config.init.checkpoint={workdir} to start from it."
+        )
     _check_numbers(config)
     phases = list_phases(config)
     schedule = make_schedule(config.optim, phases[-1].last_step)

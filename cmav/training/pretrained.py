@@ -1,8 +1,10 @@
 """Starting from a pretrained network: finding its run, taking its settings over, loading parts of its checkpoint.
 
-A run's folder has `config.json` and `checkpoints/<step>`. Weights mean something only with the settings that they were
-trained with, and not all of these show in the arrays' shapes: the number of heads, the companding, the strides. So the
-run's own config gives the network, and the frame rate of the checkpoint's step, unless `config.init.inherit` is off.
+A run's folder has `config.json` and `checkpoints/<step>`; that of an exported network has `config.json` and the weights
+of one step (`cmav.training.weights`), and is taken wherever a run is. Weights mean something only with the settings
+that they were trained with, and not all of these show in the arrays' shapes: the number of heads, the companding, the
+strides. So the run's own config gives the network, and the frame rate of the checkpoint's step, unless
+`config.init.inherit` is off.
 """
 
 import re
@@ -19,7 +21,7 @@ from cmav import distributed
 from cmav.config import trained_by
 from cmav.errors import UserError
 from cmav.tasks import class_of, list_sections
-from cmav.training import run_config
+from cmav.training import run_config, weights
 from cmav.training.checkpoint import Checkpoints, list_whole
 from cmav.training.phases import phase_of
 from cmav.trees import flatten, heads, is_under
@@ -41,7 +43,8 @@ def locate(checkpoint: str) -> tuple[str, int | None]:
     """Finds what `config.init.checkpoint` means.
 
     Args:
-      checkpoint: a run's folder, one of its folders `checkpoints/<step>`, or "newest"; local or gs://.
+      checkpoint: a run's folder, one of its folders `checkpoints/<step>`, the folder of an exported network, the
+        name of one that comes with cmav, or "newest"; local or gs://.
 
     Returns:
       The run's folder, and the step; None is the newest.
@@ -53,12 +56,22 @@ def locate(checkpoint: str) -> tuple[str, int | None]:
         return _newest_run(), None
     match = re.fullmatch(r"(.*)/checkpoints(?:/(\d+))?/*", checkpoint)
     folder, step = match.groups() if match else (checkpoint.rstrip("/"), None)
+    if folder in weights.shipped() and not epath.Path(folder).exists():
+        folder = str(weights.SHIPPED / folder)
+    if not match and weights.are_in(folder):
+        return folder, weights.read_metadata(folder)["step"]
     if not has_checkpoints(folder):
         raise UserError(
-            f"checkpoint {checkpoint!r}: there are no checkpoints in {folder}/checkpoints. Name the "
-            "folder of a run (--workdir of python -m cmav.main), or one of its folders checkpoints/<step>."
+            f"checkpoint {checkpoint!r}: there are no checkpoints in {folder}/checkpoints. Name the folder of a run "
+            "(--workdir of python -m cmav.main), one of its folders checkpoints/<step>, that of an exported network, "
+            f"or one that comes with cmav: {', '.join(weights.shipped())}."
         )
     return folder, int(step) if step else None
+
+
+def name_of(run: str, step: int) -> str:
+    """What names this one checkpoint of a run, or the exported network in its place."""
+    return run if weights.are_in(run) else f"{run}/{CHECKPOINTS}/{step}"
 
 
 def resolve(checkpoint: str) -> tuple[str, int]:
@@ -70,10 +83,25 @@ def resolve(checkpoint: str) -> tuple[str, int]:
     run, step = locate(checkpoint)
     if step is not None:
         return run, step
-    checkpoints = Checkpoints(run)
-    _, metadata = checkpoints.restore_as_saved(_LOADED, distributed.replicated(distributed.make_mesh()))
-    checkpoints.close()
+    _, metadata = restore(run, step, _LOADED, distributed.replicated(distributed.make_mesh()))
     return run, metadata["step"]
+
+
+def restore(
+    run: str, step: int | None, names: Sequence[str], sharding: jax.sharding.Sharding
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The items of these names, and the metadata with its `step` and `task`, of what `locate` has found.
+
+    Raises:
+      UserError: where it is damaged.
+    """
+    if weights.are_in(run):
+        return weights.read(run, names, sharding), weights.read_metadata(run)
+    checkpoints = Checkpoints(run)
+    try:
+        return checkpoints.restore_as_saved(names, sharding, step)
+    finally:
+        checkpoints.close()
 
 
 def has_checkpoints(folder: str) -> bool:
@@ -82,7 +110,9 @@ def has_checkpoints(folder: str) -> bool:
 
 
 def newest_step(folder: str) -> int | None:
-    """The step of the last checkpoint that a run has saved to its end; None where there is none."""
+    """The step of the last checkpoint that a run has saved to its end, or of an exported network; None: of neither."""
+    if weights.are_in(folder):
+        return weights.read_metadata(folder)["step"]
     return max((int(path.name) for path in list_whole(folder)), default=None)
 
 
@@ -117,7 +147,7 @@ def resolve_config(
         return config
     run, step = resolve(config.init.checkpoint)
     config = inherit(config, run, step, overrides)
-    config.init.checkpoint = f"{run}/{CHECKPOINTS}/{step}"
+    config.init.checkpoint = name_of(run, step)
     return config
 
 
@@ -234,9 +264,7 @@ def start_from(items: dict[str, Any], config: ConfigDict) -> dict[str, Any]:
     """
     run, step = locate(config.init.checkpoint)
     sharding = jax.tree.leaves(items["params"])[0].sharding
-    checkpoints = Checkpoints(run)
-    saved, metadata = checkpoints.restore_as_saved(tuple(items), sharding, step)
-    checkpoints.close()
+    saved, metadata = restore(run, step, tuple(items), sharding)
     place = f"checkpoint {metadata['step']} of {run} (task {metadata.get('task')!r})"
 
     ours, theirs = flatten(items), flatten(saved)

@@ -220,7 +220,7 @@ def _frames(samples_NxS: jax.Array, framing: Framing) -> jax.Array:
     num_frames, hops = framing.num_frames(samples_NxS.shape[1]), -(-window // hop)
     length = (num_frames + hops - 1) * hop  # What frames, in whole hops, reach.
     padded = jnp.pad(samples_NxS, ((0, 0), (window // 2, length)))[:, :length]
-    pieces = padded.reshape(len(padded), -1, hop)
+    pieces = padded.reshape(padded.shape[0], -1, hop)
     return jnp.concatenate([pieces[:, i : i + num_frames] for i in range(hops)], axis=-1)[..., :window]
 
 

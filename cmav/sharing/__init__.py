@@ -1,0 +1,1 @@
+"""Weights to take along: exported, described, and loaded from Python (`cmav.load`)."""
