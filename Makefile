@@ -15,10 +15,13 @@ CMAC_VIDEOS := 648
 # Held out: one source beside an object that moves in silence, one with another sound from off-screen, and two.
 CMAC_SHOWN := FlashSnap/v_FlashSnap_g12_c01 PulseWhistle/v_PulseWhistle_g09_c01 BounceBell/v_BounceBell_g10_c01
 
+QUICK := tests/test_structure.py tests/test_configs.py tests/test_docs.py tests/test_presets.py tests/test_tables.py \
+  tests/data tests/offsets tests/world
+
 CMAC_WORLD := --num_sources 1-2 --distractors 0-1 --looks_by_timbre --size 96 --frame_rate 10 --sample_rate 16000 \
   --classes BounceBell,HopDrum,PulseWhistle,KickBuzz,FlashSnap,ShakePluck
 
-.PHONY: demo scenes actions actions-data cmac cmac-data test lint clean
+.PHONY: demo scenes actions actions-data cmac cmac-data test quick docs lint clean
 
 demo: $(DEMO)/shards/index-validation.npy  ## synthesize videos, build shards, pretrain, show what was learned
 	$(BIN)/python -m cmav.main --config=configs/demo.py
@@ -49,6 +52,12 @@ cmac: cmac-data  ## contrast and attention consistency: a page as that of the de
 # Three tests at a time on two cores: much of what they wait for is XLA compiling on one core, and other processes.
 test: .venv/installed-test lint  ## lint, then every test
 	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal
+
+quick: .venv/installed-test lint  ## lint, and the tests that need little compiling
+	$(BIN)/python -m pytest --numprocesses 2 $(QUICK)
+
+docs: .venv/installed-test  ## the pages, in build/site
+	$(BIN)/mkdocs build --site-dir build/site
 
 lint: .venv/installed-test
 	$(BIN)/ruff format --check .

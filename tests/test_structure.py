@@ -1,4 +1,4 @@
-"""The packages of the code know each other in one direction only: as the README's last section draws it."""
+"""The packages of the code know each other in one direction only: as docs/structure.md draws it."""
 
 import ast
 import pathlib
@@ -6,9 +6,9 @@ import re
 
 ROOT = pathlib.Path(__file__).parent.parent
 
-# The packages of the README's table, from the bottom up: each may know those before it. What is in none (the commands,
+# The packages of the table, from the bottom up: each may know those before it. What is in none (the commands,
 # and small modules such as `cmav.errors`) is named below.
-PACKAGES = re.findall(r"^\| `cmav/(\w+)/` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+PACKAGES = re.findall(r"^\| `cmav/(\w+)/` \|", (ROOT / "docs" / "structure.md").read_text(), re.MULTILINE)
 ANYONE_MAY_KNOW = ("cli", "config", "distributed", "errors", "memory", "presets", "processes", "tables", "trees")
 COMMANDS = ("main", "finetune", "evaluate", "embed", "localize", "sync", "describe", "report", "export", "completion")
 # More than the order forbids: a network knows nothing of where its inputs come from, a record nothing of networks.

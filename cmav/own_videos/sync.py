@@ -151,8 +151,13 @@ def find(
 
     Args:
       sound: a file with the sound, at least as long as the network's clip.
-      videos, checkpoint, out, min_confidence, size, num_workers: as `sync` takes them.
+      videos: as `sync` takes them, like all that follow but `batch_size`.
+      checkpoint: of the network.
+      out: the table.
+      min_confidence: below it nothing is said.
       batch_size: windows that the network sees at a time.
+      size: of its pictures.
+      num_workers: processes that decode.
 
     Returns:
       A dict for each video, with the columns of the table.
