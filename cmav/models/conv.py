@@ -34,7 +34,7 @@ LOWERING_BY_BACKEND = {"gpu": "folded", "tpu": "folded"}
 
 # `blocks` on CPU: up to so many taps, each of which is a copy of the output, and less than so many input channels.
 MOST_BLOCK_TAPS = 4
-FEW_CHANNELS = 16
+FEW_CHANNELS = 64
 
 # Of the matrix that a band of rows becomes in the kernel's gradient: small enough to stay in a core's cache.
 BAND_BYTES = 8 * 2**20
