@@ -13,7 +13,7 @@ checkpoint fits every backend. The lowerings of a 3-D convolution give the same 
 `"auto"` is `folded` on GPU, where 3-D convolutions get a slow memory layout, and on TPU, for which the compiler
 estimates an eighth of the cycles. On CPU XLA's 3-D convolutions are up to 50 times slower than 2-D ones, its gradient
 of a kernel uses one thread, and of few channels it takes longest to gather each output's inputs: `"auto"` is `blocks`
-there where that multiplies what it keeps by no more than 4 (the first layers), and `folded_taps` elsewhere. `python -m
+there where that multiplies what it keeps by no more than 4, and `folded_taps` elsewhere. `python -m
 cmav.models.benchmark` measures all of them on the backend at hand.
 
 A dilated convolution has gaps between its kernel's taps, and a stride of 1 along the axes that it is dilated in. It is
