@@ -39,9 +39,11 @@ class Network:
       frame_rate: Hz.
       sample_rate: Hz.
       clip_seconds: that it sees and hears at a time.
-      num_frames, num_samples: of a clip.
+      num_frames: of a clip.
+      num_samples: of a clip.
       size: width and height of its pictures, in pixels.
-      run, step: what it was loaded from.
+      run: what it was loaded from.
+      step: of training, of its weights.
     """
 
     def __init__(self, network: frozen.FrozenNetwork):
