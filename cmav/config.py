@@ -232,6 +232,7 @@ def get_default(task: str = "avs") -> ConfigDict:
     config.optim.head_warmup_steps = 0  # first steps, in which only "head" learns
 
     config.log_every = 100  # steps between the lines of progress and the scalars of TensorBoard
+    config.trackers = ()  # where scalars and pictures go beside TensorBoard: ("wandb",)
     config.checkpoint = ConfigDict()
     config.checkpoint.every = 5_000  # steps; the last step and SIGTERM save too
     config.checkpoint.keep = 3  # newest checkpoints to keep

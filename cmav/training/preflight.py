@@ -18,7 +18,7 @@ from cmav.data.index import SplitIndex, list_splits
 from cmav.errors import UserError, within
 from cmav.evals.evaluators import Evaluator, make_evaluators
 from cmav.tasks import Task, make_task
-from cmav.training import pretrained, run_config, weights
+from cmav.training import pretrained, run_config, trackers, weights
 from cmav.training.optim import Schedule, make_optimizer, make_schedule
 from cmav.training.phases import Phase, list_phases
 from cmav.trees import flatten
@@ -62,6 +62,7 @@ def plan(config: ConfigDict, workdir: str, mesh: Mesh) -> Plan:
             f"--config.init.checkpoint={workdir} to start from it."
         )
     _check_numbers(config)
+    trackers.check(config)
     phases = list_phases(config)
     schedule = make_schedule(config.optim, phases[-1].last_step)
     optimizer = make_optimizer(config.optim, schedule)

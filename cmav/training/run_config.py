@@ -32,7 +32,7 @@ _BESIDE = ("version", "changes")
 # because after a loss that was not finite one goes on with a smaller learning rate. All else is refused but what the
 # task says of its own section, and of the phases what lies before the checkpoint.
 _MAY_CHANGE = (
-    *("log_every", "checkpoint", "evals", "init", "loss", "optim"),
+    *("log_every", "trackers", "checkpoint", "evals", "init", "loss", "optim"),
     *("data.dir", "data.eval_split", "data.max_bad_fraction", "data.num_threads", "data.prefetch_batches"),
     *("model.remat", "model.conv_lowering"),
 )
@@ -139,10 +139,15 @@ def _to_8(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "model": {**model, "remat": "auto"} if model["remat"] == "stem" else model}
 
 
+def _to_9(config: dict[str, Any]) -> dict[str, Any]:
+    """From version 9 on, scalars may go elsewhere too."""
+    return {"trackers": [], **config}
+
+
 # The n-th makes of a config of version n one of version n + 1.
 UPGRADES: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (
     *(_to_1, _to_2, _to_3, _to_4),
-    *(_to_5, _to_6, _to_7, _to_8),
+    *(_to_5, _to_6, _to_7, _to_8, _to_9),
 )
 VERSION = len(UPGRADES)
 

@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from absl import logging
-from clu import metric_writers
 from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -26,7 +25,7 @@ from cmav.data.pipeline import Loader, make_loader
 from cmav.errors import Preempted, UserError
 from cmav.evals.evaluators import Evaluator, list_panels
 from cmav.tasks import Metrics, Task
-from cmav.training import preflight, pretrained, run_config, summary
+from cmav.training import preflight, pretrained, run_config, summary, trackers
 from cmav.training.checkpoint import Checkpoints
 from cmav.training.evaluation import Evaluations
 from cmav.training.phases import Phase, phase_of
@@ -80,8 +79,7 @@ class Trainer:
         self.schedule, self.optimizer = self.plan.schedule, self.plan.optimizer
         self.checkpoints = Checkpoints(workdir, config.checkpoint.keep)
         self.preemption = processes.Preemption()
-        writers = [metric_writers.SummaryWriter(str(workdir))] if self.is_lead else []
-        self.writer = metric_writers.AsyncMultiWriter(writers)
+        self.writer = trackers.make_writer(config, str(workdir), is_lead=self.is_lead)
         self.evaluations = Evaluations(config, self.workdir, self.total_steps, self.writer)
         self.window: list[dict[str, np.ndarray]] = []  # metrics since the last line of progress
         self.summary: dict[str, Any] = {}  # the numbers of the run, once it is over; on all processes
