@@ -32,7 +32,7 @@ arrays, with a row for each video or second:
 from absl import flags
 
 from cmav import cli
-from cmav.errors import UserError
+from cmav.errors import UserError, to_paste
 from cmav.media import isolated
 
 FAILURES_TO_SHOW = 10
@@ -63,7 +63,8 @@ def main() -> None:
     args = flags.FLAGS
     missing = [name for name in ("videos", "checkpoint", "out") if not args[name].value]
     if missing:
-        raise UserError(f"--{missing[0]} is missing: python -m cmav.embed --videos=DIR_OR_CSV --checkpoint=RUN --out=F")
+        usage = to_paste("cmav", "embed", "--videos", "DIR_OR_CSV", "--checkpoint", "RUN", "--out", "features.npz")
+        raise UserError(f"--{missing[0]} is missing:{usage}")
     isolated.get_ready()  # Workers import beside this process.
     # It imports TensorFlow, and --help or a mistyped flag should not wait for that.
     from cmav.own_videos.embed import embed

@@ -1,11 +1,17 @@
 """The ends of a command that are no faults of it: errors that a user can mend, and being asked to stop."""
 
 import contextlib
+import shlex
 from collections.abc import Iterator
 
 
 class UserError(Exception):
     """Something the user can mend: the message says what is wrong, where, and what to do. Printed as it is."""
+
+
+def to_paste(*words: object) -> str:
+    """A command to end a message with: on a line of its own, quoted for a shell."""
+    return "\n  " + shlex.join(map(str, words))
 
 
 @contextlib.contextmanager

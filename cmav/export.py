@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from cmav import cli
-from cmav.errors import UserError
+from cmav.errors import UserError, to_paste
 
 
 def _define_flags() -> None:
@@ -36,7 +36,7 @@ def main(checkpoints: Sequence[str]) -> None:
     cli.check_alone()
     out = flags.FLAGS.out
     if len(checkpoints) != 1 or not out:
-        raise UserError("give one run, and a folder: python -m cmav.export runs/demo --out my_network")
+        raise UserError("give one run, and a folder:" + to_paste("cmav", "export", "runs/demo", "--out", "my_network"))
     # It imports TensorFlow, and --help or a mistyped flag should not wait for that.
     from cmav.sharing.export import export
 

@@ -53,7 +53,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from cmav import cli
-from cmav.errors import UserError
+from cmav.errors import UserError, to_paste
 from cmav.media import isolated
 
 
@@ -89,7 +89,8 @@ def main(videos: Sequence[str]) -> None:
     args = flags.FLAGS
     missing = ["VIDEO"] if not videos else [f"--{name}" for name in ("checkpoint", "out") if not args[name].value]
     if missing:
-        raise UserError(f"{missing[0]} is missing: python -m cmav.localize VIDEO... --checkpoint=RUN --out=DIR")
+        usage = to_paste("cmav", "localize", "VIDEOS", "--checkpoint", "RUN", "--out", "DIR")
+        raise UserError(f"{missing[0]} is missing:{usage}")
     isolated.get_ready()  # Workers import beside this process.
     # It imports TensorFlow, and --help or a mistyped flag should not wait for that.
     from cmav.own_videos.localize import localize

@@ -28,7 +28,7 @@ from etils import epath
 
 from cmav import cli, presets
 from cmav.config import trained_by
-from cmav.errors import UserError
+from cmav.errors import UserError, to_paste
 from cmav.localization.methods import list_methods
 from cmav.reporting import frequencies, localization, overlays, page, training
 from cmav.reporting.media import BUDGET, Media
@@ -66,7 +66,7 @@ def write(workdir: str, *, budget: int = BUDGET) -> epath.Path:
     if not sections:
         raise UserError(
             f"{folder} has nothing to report on: no summary.json, tables, pictures or localized/. "
-            "Train first (python -m cmav.main --config=configs/demo.py), or name the --workdir of a run."
+            "Name the --workdir of a run, or train first:" + to_paste("cmav", "train", "demo")
         )
     name = folder.resolve().name if "://" not in workdir else folder.name
     introduction = _INTRODUCTION
@@ -135,7 +135,7 @@ def _newest_checkpoint(folder: epath.Path) -> Sequence[str]:
 
 def main(workdir: str | None) -> None:
     if not workdir:
-        raise UserError("no --workdir given: python -m cmav.report --workdir=runs/demo")
+        raise UserError("no --workdir given:" + to_paste("cmav", "report", "--workdir=runs/demo"))
     print(f"wrote {write(workdir)}")
 
 

@@ -47,7 +47,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from cmav import cli
-from cmav.errors import UserError
+from cmav.errors import UserError, to_paste
 from cmav.media import isolated
 
 
@@ -76,7 +76,8 @@ def main(videos: Sequence[str]) -> None:
     args = flags.FLAGS
     missing = ["VIDEOS"] if not videos else [f"--{name}" for name in ("checkpoint", "out") if not args[name].value]
     if missing:
-        raise UserError(f"{missing[0]} is missing: python -m cmav.sync VIDEOS... --checkpoint=RUN --out=sync.csv")
+        usage = to_paste("cmav", "sync", "VIDEOS", "--checkpoint", "RUN", "--out", "sync.csv")
+        raise UserError(f"{missing[0]} is missing:{usage}")
     if args.find and args.fix:
         raise UserError("--find and --fix: give one of them.")
     isolated.get_ready()  # Workers import beside this process.

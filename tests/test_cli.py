@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from cmav import cli
-from cmav.errors import Preempted, UserError
+from cmav.errors import Preempted, UserError, to_paste
 
 
 def ends(error: BaseException) -> int | None:
@@ -72,3 +72,8 @@ def test_what_a_library_raises_is_told_once_and_without_its_threads_tracebacks()
     assert shown(record("/site/cmav/train.py", logging.INFO)) and shown(record("/site/cmav/a.py", logging.ERROR, error))
     assert shown(record("/site/orbax/a.py", logging.WARNING)) and not shown(record("/site/orbax/a.py", logging.INFO))
     assert not shown(record("/site/orbax/checkpoint/futures.py", logging.ERROR, error))
+
+
+def test_a_command_to_give_is_on_a_line_of_its_own_and_quoted():
+    said = f"it is built by:{to_paste('cmav', 'prep', '--out', '/data/my videos', '--shards', 3)}"
+    assert said == "it is built by:\n  cmav prep --out '/data/my videos' --shards 3"

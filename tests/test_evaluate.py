@@ -154,7 +154,7 @@ def test_a_network_that_never_was_fine_tuned(data_dir, run, tmp_path, monkeypatc
     config = another_network(data_dir)
     config.init.checkpoint = str(workdir / "split1")
     fresh = epath.Path(tmp_path / "probe")
-    with pytest.raises(UserError, match="train first"):  # Its head would be a fresh one, and the answers chance.
+    with pytest.raises(UserError, match="train first:"):  # Its head would be a fresh one, and the answers chance.
         evaluate_run.evaluate(config, fresh)
 
     config.evals = {"features": dict(type="probe", every=1, batch_size=8, layers=(), cs=(), folds=())}
@@ -172,7 +172,7 @@ def test_a_network_that_never_was_fine_tuned(data_dir, run, tmp_path, monkeypatc
     own.init, own.evals = config.init, config.evals
     assert evaluate_run.evaluate(own, fresh)["features/sum"] not in (0, expected)
     own.init.load = ("backbone",)
-    with pytest.raises(UserError, match="train first"):
+    with pytest.raises(UserError, match="train first:"):
         evaluate_run.evaluate(own, fresh)
 
 

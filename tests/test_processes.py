@@ -254,7 +254,7 @@ def test_without_data_three_lines_say_how_to_make_some(tmp_path):
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "Traceback" not in output
-    assert "data_prep/build_tfrecords.py" in output
+    assert "cmav prep --videos" in output
 
 
 @pytest.mark.parametrize(

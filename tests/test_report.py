@@ -72,7 +72,7 @@ def test_one_part_alone_is_a_report(tmp_path, name):
 
 def test_nothing_at_all_is_an_error_that_says_what_to_run(tmp_path):
     write_files(tmp_path, {"config.json": CONFIG, "localized/dog.cam.npz": b""})
-    with pytest.raises(UserError, match=r"nothing to report on(.|\n)*python -m cmav\.main"):
+    with pytest.raises(UserError, match=r"nothing to report on(.|\n)*cmav train demo"):
         report.write(str(tmp_path))
     with pytest.raises(UserError, match="nowhere has nothing"):
         report.write(str(tmp_path / "nowhere"))

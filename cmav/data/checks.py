@@ -9,6 +9,7 @@ from absl import logging
 from cmav.data import schema, video
 from cmav.data.clip_shape import ClipShape
 from cmav.data.index import DAMAGE, DatasetError, SplitIndex
+from cmav.errors import to_paste
 
 _SECONDS_TOLERANCE = 1e-3  # The index has durations as float32.
 _RATE_TOLERANCE = 1e-4  # 29.97 for 30000/1001 is 1e-6 off and welcome; 30 is 1e-3 off and is not.
@@ -45,8 +46,8 @@ def labelled_records(index: SplitIndex, records: np.ndarray, num_classes: int) -
     place = f"split {index.split!r} in {index.folder!r}"
     if not np.any(labels >= 0):
         raise DatasetError(
-            f"no video of {place} has a label: build it from a CSV with a column `label`, or with --dataset "
-            "(python data_prep/build_tfrecords.py --help)."
+            f"no video of {place} has a label: build it from a CSV with a column `label`, or with --dataset, as this "
+            "says:" + to_paste("cmav", "prep", "--help")
         )
     if labels.max() >= num_classes:
         raise DatasetError(
@@ -87,7 +88,7 @@ def check_dataset(index: SplitIndex, shape: ClipShape, crop_size: int | None, *,
     record = _first_readable(index, need_frames=crop_size is not None)
     if record is None:
         raise DatasetError(
-            f"none of the first records of {place} can be read. See what is wrong: {index.verify_command}"
+            f"none of the first records of {place} can be read. See what is wrong:{index.verify_command}"
         )
     _tell_of_resampling(index.folder, index.physical_split, int(record["sample_rate"]), shape.sample_rate, train)
     if crop_size is None:
@@ -123,7 +124,7 @@ def frame_side(index: SplitIndex) -> int:
     if sides is None or sides[0] != sides[1]:
         raise DatasetError(
             f"split {index.split!r} in {index.folder!r} has no square frames in its first records, of which the maps "
-            f"should be. See what is wrong: {index.verify_command}"
+            f"should be. See what is wrong:{index.verify_command}"
         )
     return sides[0]
 

@@ -40,6 +40,7 @@ from cmav.data.layout import (
     official_splits,
     shard_path,
 )
+from cmav.errors import to_paste
 
 INDEX_DTYPE = np.dtype(
     [
@@ -108,10 +109,11 @@ class SplitIndex:
                 return cls.load(folder, view.physical)._view(split, view)
             splits = ", ".join(list_splits(folder)) or "none"
             raise DatasetError(
-                f"no split {split!r} in {folder!r} (finished splits: {splits}); $CMAV_DATA names another folder.\n"
-                "From your videos: python data_prep/build_tfrecords.py --videos DIR_OR_CSV "
-                f"--out {folder} --split {split}\n"
-                "No videos? python data_prep/synthesize_videos.py --out videos --num_videos 200 makes some first."
+                f"no split {split!r} in {folder!r} (finished splits: {splits}). $CMAV_DATA or --config.data.dir names "
+                "another folder. No videos? This makes some:"
+                + to_paste("cmav", "synthesize", "--out", "videos", "--num_videos", 200)
+                + "\nIt is built from videos by:"
+                + to_paste("cmav", "prep", "--videos", "DIR_OR_CSV", "--out", folder, "--split", split)
             )
         rows = _parse_index(path, storage.read_bytes(path))
         num_shards, present = _find_shards(folder, split)
@@ -156,8 +158,8 @@ class SplitIndex:
 
     @property
     def verify_command(self) -> str:
-        """The command that checks every record of the physical split."""
-        return f"python data_prep/build_tfrecords.py --verify --out {self.folder} --split {self.physical_split}"
+        """The command that checks every record of the physical split, on a line of its own."""
+        return to_paste("cmav", "prep", "--verify", "--out", self.folder, "--split", self.physical_split)
 
     def read(self, record: int) -> bytes:
         """Returns the serialized record, its checksums verified.

@@ -297,7 +297,7 @@ class Loader:
         raise TooManyBadRecordsError(
             f"{bad} of the {total} records of split {self.index.split!r} in {self.index.folder!r} are damaged, more "
             f"than config.data.max_bad_fraction={self.max_bad_fraction:g} allows. The first of them:\n{named}\n"
-            f"List them all with: {self.index.verify_command}\n"
+            f"List them all with:{self.index.verify_command}\n"
             "then build the damaged shards again (delete them and repeat the build), or raise "
             "config.data.max_bad_fraction."
         )

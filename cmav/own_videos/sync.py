@@ -11,7 +11,7 @@ from etils import epath
 from tqdm import tqdm
 
 from cmav.data import storage
-from cmav.errors import UserError, within
+from cmav.errors import UserError, to_paste, within
 from cmav.media import decoding, manifest
 from cmav.media.streams import RejectedError
 from cmav.offsets.calibration import Calibration
@@ -224,8 +224,8 @@ def _load(checkpoint: str) -> tuple[FrozenNetwork, Calibration | None]:
     if not calibration:
         logging.warning(
             "%s is not calibrated: how sure an offset is will not be said. Evaluate it with an evaluator of type "
-            "'offset' (python -m cmav.evaluate; see cmav.config.offset_evaluator).",
-            network.run,
+            "'offset' (cmav.config.offset_evaluator):%s",
+            *(network.run, to_paste("cmav", "evaluate", network.run)),
         )
     return network, calibration
 

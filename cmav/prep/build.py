@@ -10,7 +10,7 @@ import tensorflow as tf
 import tqdm
 
 from cmav.data import layout, storage
-from cmav.errors import UserError
+from cmav.errors import UserError, to_paste
 from cmav.media import manifest
 from cmav.media.clips import ClipOptions
 from cmav.prep import (
@@ -142,8 +142,9 @@ def _next_steps(folder: str, dataset: str | None, sound_only: bool) -> str:
     splits = layout.list_splits(folder)
     lines = [f"{folder} holds the splits: {', '.join(splits)}"]
     if dataset:
-        config = f" --config=configs/finetune_{dataset}.py" if dataset in ("ucf101", "hmdb51") else ""
-        return "\n".join(lines if sound_only else [*lines, f"Next: CMAV_DATA={folder} python -m cmav.finetune{config}"])
+        config = [f"finetune_{dataset}"] if dataset in ("ucf101", "hmdb51") else []
+        command = to_paste("cmav", "finetune", *config, f"--config.data.dir={folder}")
+        return "\n".join(lines if sound_only else [*lines, f"Next:{command}"])
     if "train" in splits and "validation" not in splits:
         lines += ["To evaluate while training, build held-out videos too, with --split validation"]
-    return "\n".join([*lines, f"Next: CMAV_DATA={folder} python -m cmav.main --config=configs/avs_cma.py"])
+    return "\n".join([*lines, f"Next:{to_paste('cmav', 'train', 'avs_cma', f'--config.data.dir={folder}')}"])

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from cmav import distributed
 from cmav.config import trained_by
 from cmav.data import storage
-from cmav.errors import UserError, within
+from cmav.errors import UserError, to_paste, within
 from cmav.evals.evaluators import EVALUATORS, make_evaluators, run_evaluator
 from cmav.tasks import make_task
 from cmav.training import pretrained, splits, summary, train, weights
@@ -119,8 +119,8 @@ def check_there_is_something(config: ConfigDict, workdir: epath.Path) -> None:
     has_features = pretrained.is_wanted(config) or not config.init.load
     if not has_features or (needs_head and "head" not in config.init.load):
         raise UserError(
-            f"no checkpoints in {workdir}: train first (python -m {trained_by(config.task)} …) or name the run's "
-            "--workdir."
+            f"no checkpoints in {workdir}: name the run's --workdir, or train first:"
+            + to_paste("python", "-m", trained_by(config.task), "--config=CONFIG", f"--workdir={workdir}")
         )
 
 

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from cmav import distributed
 from cmav.data.index import SplitIndex, list_splits
-from cmav.errors import UserError, within
+from cmav.errors import UserError, to_paste, within
 from cmav.evals.evaluators import Evaluator, make_evaluators
 from cmav.tasks import Task, make_task
 from cmav.training import pretrained, run_config, trackers, weights
@@ -125,8 +125,8 @@ def _evaluators(config: ConfigDict, tasks: Mapping[Task, None], mesh: Mesh) -> d
     if data.eval_split in splits:
         return {task: make_evaluators(config, task, mesh) for task in tasks}
     logging.warning(
-        "no split %r in %s, which has %s: training without evaluation. To have one, build it from other videos: "
-        "python data_prep/build_tfrecords.py --videos DIR_OR_CSV --out %s --split %s",
-        *(data.eval_split, data.dir, ", ".join(splits), data.dir, data.eval_split),
+        "no split %r in %s, which has %s: training without evaluation. It is built, from other videos, by:%s",
+        *(data.eval_split, data.dir, ", ".join(splits)),
+        to_paste("cmav", "prep", "--videos", "DIR_OR_CSV", "--out", data.dir, "--split", data.eval_split),
     )
     return {task: {} for task in tasks}

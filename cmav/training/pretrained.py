@@ -19,7 +19,7 @@ from ml_collections.config_flags import config_path
 
 from cmav import distributed
 from cmav.config import trained_by
-from cmav.errors import UserError
+from cmav.errors import UserError, to_paste
 from cmav.tasks import class_of, list_sections
 from cmav.training import run_config, weights
 from cmav.training.checkpoint import Checkpoints, list_whole
@@ -342,9 +342,9 @@ def _newest_run() -> str:
             logging.info("the newest pretrained run is %s", run)
             return run
     raise UserError(
-        f"no pretrained run in {RUNS}/ to start from. Pretrain first (python -m cmav.main "
-        "--config=configs/avs_cma.py), name another run's folder (--config.init.checkpoint=FOLDER, local or gs://) "
-        "or train from scratch (--config.action.mode=scratch)."
+        f"no pretrained run in {RUNS}/ to start from. Name another run's folder (--config.init.checkpoint=FOLDER, "
+        "local or gs://), train from scratch (--config.action.mode=scratch), or pretrain first:"
+        + to_paste("cmav", "train", "avs_cma")
     )
 
 

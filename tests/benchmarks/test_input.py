@@ -99,4 +99,4 @@ def test_every_row_makes_whole_batches_or_says_what_is_missing(folder, tmp_path,
 def test_without_data_it_says_how_to_make_some(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["input.py", "--data", str(tmp_path)])
     assert benchmark.main() == 1
-    assert "build_tfrecords.py" in capsys.readouterr().err
+    assert "cmav prep" in capsys.readouterr().err

@@ -89,7 +89,7 @@ def test_the_first_record_that_can_be_read_is_taken(split):
     checks.check_dataset(split, ClipShape(0.5, 10.0, 10.0, 500), SIZE)
     for record in (1, 2):
         fake_clips.flip_a_byte(split, record)
-    with pytest.raises(index.DatasetError, match=r"none of the first records .*--verify"):
+    with pytest.raises(index.DatasetError, match=r"(?s)none of the first records .*--verify"):
         checks.check_dataset(split, ClipShape(0.5, 10.0, 10.0, 500), SIZE)
 
 
@@ -131,5 +131,5 @@ def test_side_of_the_frames(split, tmp_path):
     wide = tf.io.encode_jpeg(np.zeros((SIZE, SIZE + 8, 3), np.uint8)).numpy()
     for name, frames in (("wide", [wide] * 10), ("sounds", ())):
         other = fake_clips.write_clips(tmp_path, name, [dataclasses.replace(clip, frames=frames)], num_shards=1)
-        with pytest.raises(index.DatasetError, match=rf"split '{name}'.*no square frames.*--verify"):
+        with pytest.raises(index.DatasetError, match=rf"(?s)split '{name}'.*no square frames.*--verify"):
             checks.frame_side(other)

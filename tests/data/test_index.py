@@ -45,7 +45,7 @@ def test_a_split_that_is_not_there_names_those_that_are(split):
     assert layout.list_splits(split.folder) == ["train", "validation"]
     with pytest.raises(index.DatasetError, match=r"no split 'test'.*train, validation") as error:
         index.SplitIndex.load(split.folder, "test")
-    assert "build_tfrecords.py" in str(error.value)
+    assert "\n  cmav prep --videos" in str(error.value)
 
 
 def test_a_folder_that_is_not_there(tmp_path):

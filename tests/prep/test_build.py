@@ -162,7 +162,7 @@ def test_a_csv_builds_each_split(videos, here, tmp_path, capsys):
     out = tmp_path / "out"
     assert build(listed, out, "--verify") == 0
     said = capsys.readouterr().out
-    assert f"CMAV_DATA={out} python -m cmav.main" in said and "train: whole; 2 clips" in said
+    assert f"\n  cmav train avs_cma --config.data.dir={out}" in said and "train: whole; 2 clips" in said
     labels = {}
     for split in ("train", "validation"):
         found = index.SplitIndex.load(str(out), split)

@@ -66,7 +66,9 @@ def test_official_splits_of_whole_videos(actions, tmp_path, capsys):
     assert "5 of 6 listed videos are below" in said
     assert "test1: 1 of the 3 listed videos are there; missing: gone.avi, stub.avi (all in rejects.csv)" in said
     assert "train1: 3 of the 3 listed videos are there\n" in said and "test3: 0 of the 1 listed" in said
-    assert f"CMAV_DATA={tmp_path} python -m cmav.finetune" in said and "videos: whole; 4 clips" in said
+    assert (
+        f"\n  cmav finetune finetune_ucf101 --config.data.dir={tmp_path}" in said and "videos: whole; 4 clips" in said
+    )
     assert clip_ids(tmp_path, "videos") == {"a_0": 0, "b_0": 0, "c_0": 1, "d_0": 1}
     assert clip_ids(tmp_path, "train1") == {"a_0": 0, "b_0": 0, "c_0": 1}
     assert clip_ids(tmp_path, "test1") == {"d_0": 1} == clip_ids(tmp_path, "train2")

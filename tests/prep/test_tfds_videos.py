@@ -86,7 +86,7 @@ def levels_of(record) -> list[float]:
 def test_both_splits_with_labels_and_retimed_frames(prepared, here, tmp_path, capsys):
     assert build(prepared, tmp_path, "--frame_rate", "30", "--verify") == 0
     said = capsys.readouterr().out
-    assert "taken to have 25 frames per second" in said and "python -m cmav.finetune" in said
+    assert "taken to have 25 frames per second" in said and "cmav finetune --config.data.dir=" in said
     assert index.load_classes(str(tmp_path)) == CLASSES
     order = {split: TinyAction(data_dir=prepared).as_dataset(split=split) for split in LENGTHS}
     for split, lengths in LENGTHS.items():
