@@ -6,7 +6,8 @@
 Both have the network of the config with the same weights (`examples/avs_in_pytorch.py`), and see the same batch: clips
 of so many frames, each with a sound of the same length and a shifted one. Outputs and gradients are compared first;
 where they differ by more than rounding, nothing is timed. Then steps of both alternate: forward, loss, backward and
-SGD. PyTorch is taken as it is fastest: in either layout, and with `--compile` as `torch.compile` makes it.
+SGD. PyTorch (`pip install -e '.[torch]'`) is taken as it is fastest: in either layout, and with `--compile` as
+`torch.compile` makes it.
 
 `speed_vs_torch` is how many times as many clips a second; `mfu` what share of this machine's matrix products, as fast
 as they were measured in the same run, the network's operations take (three times the forward pass); `peak_bytes` what

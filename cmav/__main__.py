@@ -18,6 +18,7 @@ COMMANDS = {
     "evaluate": ("cmav.evaluate", "evaluates a run on held-out videos"),
     "finetune": ("cmav.finetune", "fine-tunes a pretrained network for action recognition"),
     "localize": ("cmav.localize", "shows where in videos the sound comes from"),
+    "app": ("cmav.app", "a page in the browser for all that a network says of a video"),
     "sync": ("cmav.sync", "tells by how much the sound of videos is off, and corrects it"),
     "embed": ("cmav.embed", "writes features of videos"),
     "report": ("cmav.report", "gathers a run in one page"),

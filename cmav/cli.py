@@ -56,8 +56,14 @@ def define_config_flag(default: str | None = None) -> flags.FlagHolder:
         "--config.phases[0].steps=100. All keys and what they mean: cmav/config.py.",
     )
     flags.FLAGS["config"].parser = _ConfigParser(flags.FLAGS["config"].parser)
-    flags.set_default(holder, default)
+    if not _has_first_argument():  # It is parsed at once, and what the command line sets would be of its keys.
+        flags.set_default(holder, default)
     return holder
+
+
+def _has_first_argument() -> bool:
+    """Whether something stands before all flags."""
+    return bool(sys.argv[1:]) and not sys.argv[1].startswith("-")
 
 
 def read_config(holder: flags.FlagHolder) -> ConfigDict:
@@ -109,7 +115,7 @@ def run(main: Callable[..., int | None], *, takes_arguments: bool = False) -> No
     With `takes_arguments`, what stands beside the flags is no mistake, but what `main` is called with, as a list. Of
     other commands that have the flag --config, a first argument without a flag is the config.
     """
-    if not takes_arguments and "config" in flags.FLAGS and sys.argv[1:] and not sys.argv[1].startswith("-"):
+    if not takes_arguments and "config" in flags.FLAGS and _has_first_argument():
         sys.argv[1] = f"--config={sys.argv[1]}"
     # TensorFlow only reads data here. Its greetings, of which oneDNN's cannot be had quiet otherwise, would bury ours.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -190,7 +196,8 @@ def _parse_flags(argv: list[str], *, takes_arguments: bool) -> list[str]:
     except UserError as error:  # of the run whose config it is
         _refuse(str(error))
     if len(rest) > 1 and not takes_arguments:
-        _refuse(f"unexpected argument {rest[1]!r}: options are written --name=value.")
+        first = ", and a config without --config= comes before them" if "config" in flags.FLAGS else ""
+        _refuse(f"unexpected argument {rest[1]!r}: options are written --name=value{first}.")
     return rest
 
 

@@ -55,7 +55,7 @@ def test_what_is_to_be_typed_exists(line):
     for flag, value in (re.fullmatch(r"--([^=]+)=?(.*)", word).groups() for word in arguments if word.startswith("--")):
         key = flag.removeprefix("config.")
         if key != flag:
-            assert has_key(key), f"config has no {key}"
+            assert has_key(key, config_of(arguments)), f"config has no {key}"
         else:
             assert {flag, flag.removeprefix("no")} & set(flags), f"{module} has no --{flag}"
         if flag == "config" and not value.startswith(("runs/", "my_")):
@@ -64,15 +64,23 @@ def test_what_is_to_be_typed_exists(line):
             assert value == "" or "/" in value or value in (*weights.shipped(), "my_network", "RUN"), value
 
 
-def has_key(key):
-    """Whether some config that comes with cmav has this key."""
-    for name in presets.names():
+def config_of(arguments):
+    """The name of the config that a command is given; empty: none."""
+    given = [word.partition("=")[2] for word in arguments if word.startswith("--config=")]
+    return pathlib.Path(given[0]).stem if given else ""
+
+
+def has_key(key, config_name):
+    """Whether the config of a command has a key; where that is another's, whether one that comes with cmav has it."""
+    names = [config_name] if config_name in presets.names() else presets.names()
+    for name in names:
         found = importlib_config(name)
-        for part in re.sub(r"\[\d+\]", "", key).split("."):
-            found = found.get(part) if hasattr(found, "get") else None
-            if found is None:
+        for part in re.sub(r"\[(\d+)\]", r".\1", key).split("."):
+            try:
+                found = found[int(part) if part.isdecimal() else part]
+            except (KeyError, IndexError, TypeError):
                 break
-        if found is not None or key.startswith("phases["):
+        else:
             return True
     return False
 

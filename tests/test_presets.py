@@ -57,3 +57,29 @@ def test_a_damaged_config_of_a_run_is_named(run):
     process = commands.start("-m", "cmav.describe", run)
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 2 and f"{run}/config.json is damaged" in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--config.optim.learning_rate=0.5", "--config.init.load=('a', 'b')"], "0.5 ('a', 'b') finetune_world"),
+        (["--config.optim.learning_rat=0.5"], "learning_rate"),
+    ],
+)
+def test_a_first_argument_takes_the_place_of_a_default(flags, said):
+    """Of a command that has a default, with keys that the command line sets."""
+    code = (
+        "import os\nfrom cmav import cli\nholder = cli.define_flags(default_config='configs/finetune_ucf101.py')\n"
+        "cli.run(lambda: print(holder.value.optim.learning_rate, holder.value.init.load, os.path.basename("
+        "cli.workdir()), sorted(cli.overrides())))"
+    )
+    process = commands.start("-c", code, "finetune_world", *flags)
+    output, _ = process.communicate(timeout=300)
+    assert said in output and "Traceback" not in output
+    assert (process.returncode == 0) == ("rate=" in flags[0])
+
+
+def test_a_config_after_the_flags_is_told_to_come_first():
+    process = commands.start("-m", "cmav.describe", "--json", "demo")
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 2 and "a config without --config= comes before them" in said

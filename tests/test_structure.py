@@ -10,7 +10,19 @@ ROOT = pathlib.Path(__file__).parent.parent
 # and small modules such as `cmav.errors`) is named below.
 PACKAGES = re.findall(r"^\| `cmav/(\w+)/` \|", (ROOT / "docs" / "structure.md").read_text(), re.MULTILINE)
 ANYONE_MAY_KNOW = ("cli", "config", "distributed", "errors", "memory", "presets", "processes", "tables", "trees")
-COMMANDS = ("main", "finetune", "evaluate", "embed", "localize", "sync", "describe", "report", "export", "completion")
+COMMANDS = (
+    "main",
+    "finetune",
+    "evaluate",
+    "embed",
+    "localize",
+    "sync",
+    "describe",
+    "report",
+    "export",
+    "app",
+    "completion",
+)
 # More than the order forbids: a network knows nothing of where its inputs come from, a record nothing of networks.
 KEPT_APART = {
     "models": {"data", "media"},
@@ -80,7 +92,7 @@ def test_imports_are_at_the_top_but_where_a_comment_says_why():
         functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
         if any(isinstance(node, ast.Import | ast.ImportFrom) for one in functions for node in ast.walk(one)):
             nested.add(str(path.relative_to(ROOT / "cmav")))
-    commands = {f"{name}.py" for name in ("main", "finetune", "evaluate", "embed", "localize", "sync", "export")}
+    commands = {f"{name}.py" for name in ("main", "finetune", "evaluate", "embed", "localize", "sync", "export", "app")}
     others = {"__init__.py", "cli.py", "training/trackers.py", "prep/build_tfrecords.py", "prep/beam_runner.py"}
     assert nested == {*others, *commands, *(f"tasks/{name}.py" for name in ("base", "avs", "cmac", "action"))}
 

@@ -17,6 +17,8 @@ from cmav.own_videos.sound_maps import Localizer, SoundMaps
 
 SHEET_FRAMES = 6
 
+Progress = Callable[[str, float | None], contextlib.AbstractContextManager[Callable[[float], None]]]
+
 
 def write(
     path: str,
@@ -24,6 +26,7 @@ def write(
     paths: tuple[str, str, str],
     made_with: Mapping[str, str | int],
     known: KnownBoxes | None,
+    progress: Progress | None = None,
 ) -> str:
     """Writes the three files of a video. Returns what should be known of it, or an empty text.
 
@@ -33,21 +36,24 @@ def write(
       paths: of the overlay, the contact sheet and the maps.
       made_with: method, run and step, and whatever else belongs into the file of the maps.
       known: where the sound really is, to be drawn. Where it is known of the middle, the sheet shows this as well.
+      progress: (what is being done, seconds of the video) -> a context that gives what is called with the seconds that
+        are done; None: a bar in the terminal.
 
     Raises:
       RejectedError: where nothing of the video can be decoded, or its decoder dies.
       UserError: where storage does not answer.
     """
     overlay_path, sheet_path, maps_path = paths
+    progress = progress or _progress
     name = os.path.basename(path)
     (header,) = decoding.read(localizer.worker, send_header, path)
-    with _progress(f"{name}: looking", header.seconds) as tell:
+    with progress(f"{name}: looking", header.seconds) as tell:
         found = localizer.find(path, tell)
     # The header knows the length better: that of the maps is in steps of the frame rate that the network sees.
     drawing = _Drawing(found, known, min(header.seconds or found.times[-1], found.times[-1]))
     wanted, samples = deque(drawing.sheet_instants()), []
     overlay = OverlayVideo(overlay_path, header.rate, has_sound=found.has_audio)
-    with overlay, _progress(f"{name}: drawing", found.times[-1]) as tell:
+    with overlay, progress(f"{name}: drawing", found.times[-1]) as tell:
         for shown in decoding.read(localizer.worker, send_shown, path, found.has_audio):
             if shown.sound is not None:
                 overlay.add_sound(shown.sound)

@@ -23,7 +23,7 @@ from cmav.own_videos.feature_file import Part
 from cmav.own_videos.offsets import Found, clock, find_offsets
 from cmav.own_videos.watch import picture_size
 from cmav.tasks.base import Offsets, in_words
-from cmav.training import frozen
+from cmav.training import frozen, run_config
 from cmav.training.frozen import FrozenNetwork
 
 MAX_SHIFT_MS = 1000.0
@@ -222,10 +222,12 @@ def _load(checkpoint: str) -> tuple[FrozenNetwork, Calibration | None]:
         )
         calibration = None
     if not calibration:
+        evaluators = run_config.get_config(network.run).evals.values()
+        can_be = any(settings.type == "offset" for settings in evaluators)
         logging.warning(
-            "%s is not calibrated: how sure an offset is will not be said. Evaluate it with an evaluator of type "
-            "'offset' (cmav.config.offset_evaluator):%s",
-            *(network.run, to_paste("cmav", "evaluate", network.run)),
+            "%s is not calibrated: how sure an offset is will not be said.%s",
+            network.run,
+            f" Its evaluation does that:{to_paste('cmav', 'evaluate', network.run)}" if can_be else "",
         )
     return network, calibration
 

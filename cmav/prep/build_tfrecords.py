@@ -1,7 +1,7 @@
 """Builds training shards from videos.
 
-  python data_prep/build_tfrecords.py --videos my_videos --out data --split train
-  python data_prep/build_tfrecords.py --videos list.csv --out data
+  cmav prep --videos my_videos --out data --split train
+  cmav prep --videos list.csv --out data
 
 --videos is a folder, which is walked to its depth, or a CSV file with columns
   path            absolute, or relative to the CSV file's folder
@@ -18,7 +18,7 @@ listed with the reason in OUT/rejects.csv.
 --dataset NAME builds a labelled set from its official lists, videos whole, into
 one split with the official ones as views of it: "train1" and "test1" then open
 like any split, and the end of the build says how many of their videos are there.
-  python data_prep/build_tfrecords.py --dataset ucf101 \\
+  cmav prep --dataset ucf101 \\
       --videos UCF-101 --lists ucfTrainTestlist --out ucf101
   NAME                    --lists is the folder of
   ucf101                  classInd.txt, trainlist01.txt, testlist01.txt, ...
@@ -35,7 +35,10 @@ A run that was killed continues when the same command is given again. Where vide
 have been added to the folder or the CSV, they are built into further shards.
 
 No videos at hand? Make some:
-  python data_prep/synthesize_videos.py --out videos --num_videos 200 --seed 0
+  cmav synthesize --out videos --num_videos 200 --seed 0
+
+In a checkout they are python data_prep/build_tfrecords.py and
+data_prep/synthesize_videos.py as well.
 """
 
 import argparse
@@ -69,7 +72,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="build_tfrecords.py",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

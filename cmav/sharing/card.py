@@ -22,7 +22,13 @@ _WHAT_IT_DOES = {
 
 
 def write(
-    name: str, config: ConfigDict, step: int, summary: Mapping[str, Any], functions: Mapping[str, Function]
+    name: str,
+    config: ConfigDict,
+    step: int,
+    summary: Mapping[str, Any],
+    functions: Mapping[str, Function],
+    *,
+    has_programs: bool,
 ) -> str:
     """The card.
 
@@ -31,16 +37,17 @@ def write(
       config: of its run.
       step: of its weights.
       summary: the run's `summary.json`; empty: it was not evaluated, or not to its end.
-      functions: that were exported as programs.
+      functions: of the network.
+      has_programs: whether they were exported as programs.
     """
     task = make_task(config, config.phases[-1])
     sections = [
         _HEAD.format(name=name, task=config.task),
         " ".join(said for ability, said in _WHAT_IT_DOES.items() if ability in task.abilities),
-        f"## Use\n\n{_use(name, task, functions)}",
+        f"## Use\n\n{_use(name, task, functions, has_programs)}",
         f"## Training\n\n{_training(config, step)}",
         f"## Evaluation\n\n{_evaluation(config, step, summary)}",
-        f"## Limits\n\n{_limits(config, task)}",
+        f"## Limits\n\n{_limits(config, task, is_evaluated=summary.get('steps') == step)}",
     ]
     return "\n\n".join(filter(None, sections)) + "\n"
 
@@ -60,10 +67,10 @@ tags:
 A network for pictures and their sound, trained with cmav (task `{task}`)."""
 
 
-def _use(name: str, task: Task, functions: Mapping[str, Function]) -> str:
+def _use(name: str, task: Task, functions: Mapping[str, Function], has_programs: bool) -> str:
     lines = ["import cmav", "", f'network = cmav.load("{name}")']
     if "encode_video" in functions:
-        lines.append('tokens = network.encode_video("video.mp4")')
+        lines.append(f'{"tokens" if "compare" in functions else "embeddings"} = network.encode_video("video.mp4")')
     if Offsets in task.abilities:
         lines.append('print(network.sync("video.mp4").verdict)')
     commands = {
@@ -72,7 +79,7 @@ def _use(name: str, task: Task, functions: Mapping[str, Function]) -> str:
         "embed": f"cmav embed --videos DIR --checkpoint {name} --out features.npz",
     }
     said = f"```python\n{chr(10).join(lines)}\n```\n\n```sh\n{chr(10).join(filter(None, commands.values()))}\n```"
-    if functions:
+    if has_programs:
         inputs = [
             (
                 f"`stablehlo/{one}.bin`",
@@ -90,8 +97,10 @@ def _use(name: str, task: Task, functions: Mapping[str, Function]) -> str:
 
 def _training(config: ConfigDict, step: int) -> str:
     task = make_task(config, config.phases[-1])
+    # The whole path of another machine is nobody's business.
+    folder = os.path.basename(config.data.dir) if os.path.isabs(config.data.dir) else config.data.dir
     rows = [
-        ("data", f"`{os.path.basename(os.path.normpath(config.data.dir))}`, split `{config.data.train_split}`"),
+        ("data", f"`{folder}`, split `{config.data.train_split}`"),
         ("steps", f"{step:,}"),
         *(
             (
@@ -123,21 +132,20 @@ def _evaluation(config: ConfigDict, step: int, summary: Mapping[str, Any]) -> st
         (f"`{key}`", f"{numbers[key]:.4g}", "" if interval is None else "{:.3g} to {:.3g}".format(*interval))
         for key, interval in sorted(intervals.items(), key=lambda item: item[1] is None)
     ]
-    counts = {key.partition("/")[0]: value for key, value in summary.items() if key.endswith("clips")}
-    of = ", ".join(f"{count} clips ({name})" for name, count in counts.items())
+    counts = {key.rpartition("/")[0]: value for key, value in summary.items() if key.endswith("clips")}
+    of = ", ".join(f"{count} clips" + (f" ({name})" if name else "") for name, count in counts.items())
     said = f"On the split `{config.data.eval_split}` of the same data" + (f": {of}." if of else ".")
     return f"{said}\n\n{tables.markdown(('number', 'value', '95% interval'), rows)}"
 
 
-def _limits(config: ConfigDict, task: Task) -> str:
-    said = [
-        "These numbers are of one run, on held-out videos of the data that it was trained on: of other videos they say "
-        "nothing."
-    ]
+def _limits(config: ConfigDict, task: Task, *, is_evaluated: bool) -> str:
+    said = ["Of videos of another kind than those that it was trained on nothing is known."]
+    if is_evaluated:
+        said.append("The numbers above are of one run; another seed gives others.")
     if task.cover:
         said.append(f"It is a control: a part of its pictures was covered ({task.cover}).")
     if config.data.get("shift_both"):
         said.append("It is a control: all sounds were shifted in training, so that there was nothing to learn.")
     if Offsets in task.abilities:
-        said.append("How sure it is of an offset was calibrated on them as well, where `offset_calibration.json` is.")
+        said.append("How sure it is of an offset is calibrated on the same videos, where `offset_calibration.json` is.")
     return "\n".join(f"- {one}" for one in said)

@@ -1,5 +1,7 @@
 """Writes a network as a folder that can be taken along. `python -m cmav.export` is the command."""
 
+import json
+
 import jax
 from absl import logging
 from etils import epath
@@ -13,6 +15,7 @@ from cmav.training import frozen, pretrained, run_config, weights
 
 ITEMS = ("params", "model_state")
 PROGRAMS = "stablehlo"
+SUMMARY = "summary.json"
 
 
 def export(checkpoint: str, out: str, *, programs: bool = True) -> list[str]:
@@ -21,7 +24,8 @@ def export(checkpoint: str, out: str, *, programs: bool = True) -> list[str]:
     Args:
       checkpoint: as `cmav.training.frozen.load` takes it.
       out: the folder, which must be new or empty; local or gs://.
-      programs: whether to write StableHLO as well.
+      programs: whether to write StableHLO as well. Of a control whose pictures are covered there is none: what a
+        program is given could be covered only before it.
 
     Returns:
       Paths of the files that were written.
@@ -39,7 +43,16 @@ def export(checkpoint: str, out: str, *, programs: bool = True) -> list[str]:
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     items, _ = pretrained.restore(run, step, ITEMS, sharding)
 
+    # All that may fail comes before anything is written.
+    network = frozen.load_whole(checkpoint)
+    known = functions.list_functions(network.task, network.variables)
+    made = functions.as_programs(network.task, network.variables) if programs and not network.task.cover else {}
+    summary = read(epath.Path(run) / SUMMARY, dict) or {}
+    name = folder.name if "://" in out else folder.resolve().name
+    described = card.write(name, config, step, summary, known, has_programs=bool(made))
+
     folder.mkdir(parents=True, exist_ok=True)
+    storage.write_text(folder / "README.md", described)
     run_config.write(config, folder, 0)
     weights.write(folder, items, {"step": step, "task": config.task})
     written = [run_config.NAME, weights.NAME]
@@ -49,14 +62,13 @@ def export(checkpoint: str, out: str, *, programs: bool = True) -> list[str]:
     elif fitted:
         logging.warning("%s is calibrated at step %s, not %d: left out", run, fitted.fitted_on["step"], step)
 
-    network = frozen.load_whole(out)  # what is there now, so that the programs are of what others will read
-    known = functions.list_functions(network.task, network.variables) if programs else {}
-    if known:
+    if summary.get("steps") == step:
+        storage.write_text(folder / SUMMARY, json.dumps(summary, indent=2))
+        written.append(SUMMARY)
+    if made:
         (folder / PROGRAMS).mkdir()
-        for name, program in functions.as_programs(network.task, network.variables).items():
-            path = folder / PROGRAMS / f"{name}.bin"
-            path.write_bytes(program.serialize())
-            written.append(f"{PROGRAMS}/{path.name}")
-    summary = read(epath.Path(run) / "summary.json", dict) or {}
-    storage.write_text(folder / "README.md", card.write(folder.name, config, step, summary, known))
+    for name, program in made.items():
+        path = folder / PROGRAMS / f"{name}.bin"
+        path.write_bytes(program.serialize())
+        written.append(f"{PROGRAMS}/{path.name}")
     return [str(folder / name) for name in ("README.md", *written)]

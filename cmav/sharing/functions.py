@@ -9,7 +9,8 @@
 | `encode_audio` | embeddings        | samples                                       | embedding [B, E]       |
 | `classify`     | classes           | its streams' frames, samples; has_audio bool [B] | logits [B, classes] |
 
-Frames are of the network's rate and crop, samples stereo of its rate, and both a clip long.
+Where a network fuses early (Multisensory), a map is in the place of the pictures' tokens, [B, T', H', W', C']. Frames
+are of the network's rate and crop, samples stereo of its rate, and both a clip long.
 """
 
 import dataclasses

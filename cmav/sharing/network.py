@@ -1,6 +1,7 @@
 """A trained network, for Python: `cmav.load("runs/demo").sync("video.mp4")`."""
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
@@ -15,17 +16,18 @@ from cmav.media.manifest import Video
 from cmav.media.streams import RejectedError
 from cmav.media.windows import Spacing
 from cmav.offsets.calibration import Calibration
-from cmav.offsets.estimate import Estimate
+from cmav.offsets.estimate import MIN_CONFIDENCE, Estimate
 from cmav.offsets.stretch import Stretch
-from cmav.own_videos.offsets import find_offsets, join, judge
+from cmav.own_videos.offsets import Found, find_offsets, join, judge
 from cmav.own_videos.sound_maps import Localizer, SoundMaps
 from cmav.own_videos.sound_search import Pictures, read_sound
 from cmav.own_videos.watch import Seen, Window, picture_size, watch
 from cmav.sharing.functions import Function, list_functions
 from cmav.tasks.base import Maps, Offsets, in_words
-from cmav.training import frozen
+from cmav.training.frozen import FrozenNetwork, load
 
 Path = str | os.PathLike[str]
+FUNCTIONS = ("encode_video", "encode_audio", "compare")  # of those of `cmav.sharing.functions`
 
 
 class Network:
@@ -44,24 +46,29 @@ class Network:
       size: width and height of its pictures, in pixels.
       run: what it was loaded from.
       step: of training, of its weights.
+      frozen: the network for functions of cmav; `frozen.task` says what it can be asked.
     """
 
-    def __init__(self, network: frozen.FrozenNetwork):
-        self._network, task = network, network.task
+    def __init__(self, network: FrozenNetwork):
+        self.frozen, task = network, network.task
         self.frame_rate, self.sample_rate = task.clip.achieved_frame_rate, task.clip.sample_rate
         self.clip_seconds, self.size = task.clip.seconds, task.data_config.crop_size
         self.num_frames, self.num_samples = task.clip.num_frames, task.clip.num_samples
         self.run, self.step = network.run, network.step
-        self._functions = list_functions(task, network.variables)
+        known = list_functions(task, network.variables)
+        self._functions = {name: known[name] for name in FUNCTIONS if name in known}
+        self._stretches: dict[tuple[int, int], tuple[Stretch, Any]] = {}
         self._compiled = {name: jax.jit(function.call) for name, function in self._functions.items()}
 
     @classmethod
     def load(cls, checkpoint: Path) -> Self:
         """See `cmav.load`."""
-        return cls(frozen.load(os.fspath(checkpoint)))
+        return cls(load(os.fspath(checkpoint)))
 
     def encode_video(self, video: Path | np.ndarray) -> np.ndarray:
-        """What it sees: of a network of synchronization tokens, [N, D] of a clip, else an embedding, [E], at length 1.
+        """What it sees: of a network of synchronization tokens, [N, D] a clip; of CMAC an embedding, [E], of length 1.
+
+        Of Multisensory, which fuses early, it is a map, [T', H', W', C'].
 
         Args:
           video: frames of a clip, [num_frames, size, size, 3], or of several, with another axis in front; or a file,
@@ -72,17 +79,18 @@ class Network:
         """
         function = self._function("encode_video")
         if isinstance(video, np.ndarray):
+            self._refuse_cover()
             return self._call("encode_video", video)
         size = picture_size(None, self.size)
         (seen,) = watch(
-            self._network,
+            self.frozen,
             [Video(os.fspath(video), "video")],
             "",
             lambda variables, batch: function.call(variables, batch["video"]),
             size=size,
-            spacing=Spacing.side_by_side(self._network.task.clip),
+            spacing=Spacing.side_by_side(self.frozen.task.clip),
             batch_size=4,
-            sees=Pictures(self._network.task),
+            sees=Pictures(self.frozen.task),
         )
         return np.stack(_answers(seen, video))
 
@@ -115,7 +123,13 @@ class Network:
         Returns:
           `offset_ms`, None where it cannot be told, `low_ms`, `high_ms`, `confidence`, and `verdict`, in words.
         """
-        task = self._network.task
+        return self.find_offset(video, audio, max_shift_ms=max_shift_ms).estimate
+
+    def find_offset(
+        self, video: Path | np.ndarray, audio: np.ndarray | None = None, *, max_shift_ms: float = 1000
+    ) -> Found:
+        """As `sync`, with what it was read from: the curve, the windows, how the offset goes over time."""
+        task = self.frozen.task
         if Offsets not in task.abilities:
             raise UserError(f"offsets need {in_words(Offsets)}, and the network of {self.run} has not that.")
         calibration = Calibration.load(epath.Path(self.run))
@@ -125,13 +139,13 @@ class Network:
         if not isinstance(video, np.ndarray):
             given = {"size": picture_size(None, self.size), "batch_size": 1}
             stretch, videos = Stretch.of(task, max_seconds=seconds), [Video(os.fspath(video), "video")]
-            (found,) = find_offsets(self._network, videos, "", stretch, calibration, **given)
+            (found,) = find_offsets(self.frozen, videos, "", stretch, calibration, **given)
             if isinstance(found, str):
                 raise UserError(f"{os.fspath(video)}: {found}")
-            return found.estimate
+            return found
         frames, samples = self._streams(video, audio)
         frames = frames.repeat(task.clip.stride, axis=0)  # as many as are stored, of which the network sees every n-th
-        stretch = Stretch.of(task, max_seconds=seconds, num_frames=max(len(frames), task.clip.stored_frames))
+        stretch, scores = self._stretch(seconds, len(frames))
         missing = max(0, stretch.num_frames - len(frames))
         batch = {
             "video": np.pad(frames, [(0, missing), (0, 0), (0, 0), (0, 0)], mode="edge")[None],
@@ -139,11 +153,10 @@ class Network:
             "num_frames": np.array([len(frames)], np.int32),
         }
         batch["audio"] = batch["audio"][:, : stretch.num_samples]
-        answer = jax.device_get(jax.jit(stretch.scores)(self._network.variables, batch))
+        answer = jax.device_get(scores(self.frozen.variables, batch))
         window = Window(0.0, len(frames) / task.clip.stored_frame_rate, bool(samples.any()))
         seen = Seen([window], [{name: x[0] for name, x in answer.items()}], "")
-        found = judge(join(seen, stretch), calibration, 1 / self.frame_rate, seen, min_confidence=0.5)
-        return found.estimate
+        return judge(join(seen, stretch), calibration, 1 / self.frame_rate, seen, MIN_CONFIDENCE)
 
     def localize(
         self,
@@ -164,13 +177,13 @@ class Network:
         Returns:
           `maps` at `times`, and what belongs to them; `at(seconds)` is the map of a moment.
         """
-        task = self._network.task
+        task = self.frozen.task
         if Maps not in task.abilities:
             raise UserError(f"maps need {in_words(Maps)}, and the network of {self.run} has not that.")
         is_file = not isinstance(video, np.ndarray)
         method = choose(method, list_methods(task))
         size = picture_size(None, self.size) if is_file else self.size
-        localizer = Localizer(self._network, method, size=size, batch_size=4, stride=stride)
+        localizer = Localizer(self.frozen, method, size=size, batch_size=4, stride=stride)
         with contextlib.closing(localizer):
             if not is_file:
                 return localizer.find_in(self._clips(*self._streams(video, audio)))
@@ -178,6 +191,20 @@ class Network:
                 return localizer.find(os.fspath(video))
             except RejectedError as error:
                 raise UserError(f"{os.fspath(video)}: {error}") from error
+
+    def _stretch(self, max_seconds: float, num_frames: int) -> tuple[Stretch, Any]:
+        """One of at least so many stored frames, and its compiled scores: of whole clips, so that there are few.
+
+        Windows begin at frames that the arrays have.
+        """
+        clip = self.frozen.task.clip
+        num_frames = -(-num_frames // clip.stored_frames) * clip.stored_frames
+        key = round(1000 * max_seconds), num_frames
+        if key not in self._stretches:
+            stretch = Stretch.of(self.frozen.task, max_seconds=max_seconds, num_frames=num_frames)
+            stretch = dataclasses.replace(stretch, hop=max(1, stretch.hop // clip.stride) * clip.stride)
+            self._stretches[key] = stretch, jax.jit(stretch.scores)
+        return self._stretches[key]
 
     def _clips(self, frames: np.ndarray, samples: np.ndarray) -> Iterator[tuple[Window, dict[str, np.ndarray]]]:
         """Clips of arrays that overlap by half, the last of which ends with them. Too short ones are looped."""
@@ -198,6 +225,7 @@ class Network:
 
     def _streams(self, frames: np.ndarray, samples: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Both, checked, the sound as long as the pictures."""
+        self._refuse_cover()
         if samples is None:
             raise UserError("frames are given, and no audio: its samples are the second argument.")
         _check("frames", frames, (None, self.size, self.size, 3), np.uint8)
@@ -209,6 +237,13 @@ class Network:
                 f"and the audio has {len(samples)}: give as much of both."
             )
         return frames, np.pad(samples, [(0, max(0, needed - len(samples))), (0, 0)])[:needed]
+
+    def _refuse_cover(self) -> None:
+        if cover := self.frozen.task.cover:
+            raise UserError(
+                f"{self.run} is a control, which is not to see all of a picture ({cover}): give files, of which the "
+                "rest is covered."
+            )
 
     def _function(self, name: str) -> Function:
         if name not in self._functions:
@@ -224,7 +259,7 @@ class Network:
         arrays = tuple(array[None] for array in arrays) if is_one else arrays
         for (key, x), array in zip(wanted.items(), arrays, strict=True):
             _check(f"{name}: {key}", array, (None, *x.shape), x.dtype)
-        result = np.asarray(self._compiled[name](self._network.variables, *arrays))
+        result = np.asarray(self._compiled[name](self.frozen.variables, *arrays))
         return result[0] if is_one else result
 
 

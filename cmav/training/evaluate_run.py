@@ -150,10 +150,12 @@ def _load(config: ConfigDict, workdir: epath.Path, step: int | None, mesh: Any) 
         return state, 0
     items = {"params": state.params, "model_state": state.model_state}
     if weights.are_in(workdir):
+        if step not in (None, there := pretrained.newest_step(str(workdir))):
+            raise UserError(f"no weights of step {step} in {workdir}, which is exported: they are of step {there}.")
         config = config.copy_and_resolve_references()
         config.init.checkpoint, config.init.load = str(workdir), tuple(state.params)
-        loaded, step = pretrained.start_from(items, config), pretrained.newest_step(str(workdir))
-        return state.replace(step=distributed.replicate(np.int32(step), mesh), **loaded), step
+        loaded = pretrained.start_from(items, config)
+        return state.replace(step=distributed.replicate(np.int32(there), mesh), **loaded), there
     checkpoints = Checkpoints(str(workdir))
     restored = checkpoints.restore(items, step)
     checkpoints.close()

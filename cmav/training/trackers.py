@@ -1,18 +1,20 @@
 """Where a run's scalars and pictures go: TensorBoard always, and what `config.trackers` names beside it."""
 
 import os
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from clu import metric_writers
+from etils import epath
 from ml_collections import ConfigDict
 
 from cmav.errors import UserError
 
 
 class WandbWriter(metric_writers.MetricWriter):
-    """Weights & Biases. A run that goes on is the same run there; $WANDB_PROJECT and all else of its own counts."""
+    """Weights & Biases. A run that goes on is the same run there, by the id in its folder; $WANDB_PROJECT counts."""
 
     def __init__(self, config: ConfigDict, workdir: str):
         try:
@@ -20,9 +22,11 @@ class WandbWriter(metric_writers.MetricWriter):
         except ImportError as error:
             raise UserError('config.trackers has "wandb", which is not installed: pip install wandb') from error
         self._wandb = wandb
-        name = os.path.basename(workdir.rstrip("/"))
-        # No slash may be in an id.
-        run_id = workdir.strip("/").replace("://", "-").replace("/", "-")
+        name, path = os.path.basename(workdir.rstrip("/")), epath.Path(workdir) / "wandb_id.txt"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(secrets.token_hex(8))
+        run_id = path.read_text()
         project = os.environ.get("WANDB_PROJECT", "cmav")
         self._run = wandb.init(project=project, id=run_id, name=name, resume="allow", config=config.to_dict())
 

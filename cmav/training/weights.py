@@ -58,9 +58,14 @@ def read_metadata(folder: epath.PathLike) -> dict[str, Any]:
       UserError: where the file is damaged.
     """
     path = epath.Path(folder) / NAME
-    content = storage.patiently(path.read_bytes, str(path))
+
+    def read_header() -> bytes:
+        with path.open("rb") as file:
+            return file.read(int.from_bytes(file.read(8), "little"))
+
+    content = storage.patiently(read_header, str(path))
     try:
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        header = json.loads(content)
         return {"step": int(header["__metadata__"]["step"]), "task": header["__metadata__"]["task"]}
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(path) from error

@@ -1,11 +1,11 @@
 """Makes videos of a world whose truth is known: objects that sound at events that one can see.
 
-    python data_prep/synthesize_videos.py --out data/world --num_videos 200 --seed 0
+    cmav synthesize --out data/world --num_videos 200 --seed 0
 
 writes `videos/<Class>/v_<Class>_g01_c01.mp4` (H.264 and AAC), and the truth beside them: boxes, class lists, splits,
 event times (see `truth.py`). Then build shards of it as of any other videos:
 
-    python data_prep/build_tfrecords.py --videos data/world/manifest.csv --out data/shards
+    cmav prep --videos data/world/manifest.csv --out data/shards
 
 The same seed and options give the same files, however many workers make them. A run that was interrupted continues
 where it was; a larger --num_videos adds to what is there.
@@ -132,7 +132,7 @@ def _world(args: argparse.Namespace) -> World:
 def _parser() -> argparse.ArgumentParser:
     summary, details = __doc__.split("\n", 1)
     parser = argparse.ArgumentParser(
-        "synthesize_videos.py", description=summary, epilog=details, formatter_class=_HelpFormatter, allow_abbrev=False
+        description=summary, epilog=details, formatter_class=_HelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the videos and their truth")

@@ -12,6 +12,7 @@ from cmav.sharing.export import export
 from cmav.training import evaluate_run, frozen, preflight, pretrained, weights
 from cmav.trees import flatten
 from tests import fake_clips, tiny_config
+from tests.tasks.test_multisensory import with_multisensory
 from tests.test_embed import save_run
 
 
@@ -21,7 +22,16 @@ def action_config():
     return config
 
 
-CONFIGS = {"avs": tiny_config.get_config, "cmac": tiny_config.get_cmac_config, "action": action_config}
+def multisensory_config():
+    return with_multisensory(tiny_config.get_config(), width=2)
+
+
+CONFIGS = {
+    "avs": tiny_config.get_config,
+    "multisensory": multisensory_config,
+    "cmac": tiny_config.get_cmac_config,
+    "action": action_config,
+}
 
 
 @pytest.fixture(scope="module", params=CONFIGS)

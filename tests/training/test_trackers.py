@@ -51,7 +51,7 @@ def test_a_run_is_followed_and_is_the_same_when_it_goes_on(wandb, tmp_path):
         config.phases = (dict(config.phases[0], steps=steps),)
         train.train(config, str(tmp_path / "run"))
     first, again = wandb.started
-    assert first["id"] == again["id"] and "/" not in first["id"] and first["resume"] == "allow"
+    assert first["id"] == again["id"] and first["resume"] == "allow"
     assert first["name"] == "run" and first["config"]["optim"]["name"] == config.optim.name
     steps = [step for step, values in wandb.logged if "train/loss" in values]
     assert steps == [3, 6] and wandb.finished == 2
@@ -60,11 +60,12 @@ def test_a_run_is_followed_and_is_the_same_when_it_goes_on(wandb, tmp_path):
     assert any("pretext/avs_accuracy_low" in values for _, values in wandb.logged)
 
 
-def test_pictures(wandb):
-    writer = trackers.WandbWriter(tiny_config.get_config(), "gs://bucket/runs/x")
+def test_pictures(wandb, tmp_path):
+    writer = trackers.WandbWriter(tiny_config.get_config(), str(tmp_path / "x"))
     writer.write_images(4, {"maps": np.zeros((2, 5, 6, 3))})
     assert wandb.logged == [(4, {"maps": [("image", (5, 6, 3))] * 2})]
-    assert wandb.started[0]["id"] == "gs-bucket-runs-x"
+    trackers.WandbWriter(tiny_config.get_config(), str(tmp_path / "more" / "x"))
+    assert wandb.started[0]["id"] != wandb.started[1]["id"]  # of the same name, but another run
 
 
 def test_what_is_not_there_is_said_before_anything_is_trained(tmp_path, monkeypatch):
