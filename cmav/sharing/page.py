@@ -166,7 +166,7 @@ def make_blocks(page: Page) -> gradio.Blocks:
         gradio.Markdown("# What is seen, and what is heard")
         with gradio.Row():
             with gradio.Column():
-                video = gradio.Video(label="Video", sources=["upload"])
+                video = gradio.Video(label="Video", sources=["upload"], height=360)
                 method = gradio.Dropdown(
                     page.methods,
                     value=page.methods[0] if page.methods else None,
@@ -179,7 +179,7 @@ def make_blocks(page: Page) -> gradio.Blocks:
             with gradio.Column():
                 verdict = gradio.Textbox(label="Is the sound in time?", interactive=False, lines=2)
                 curve = gradio.Image(label="Offsets that were tried", interactive=False)
-        overlay = gradio.Video(label="Where the sound comes from", interactive=False)
+        overlay = gradio.Video(label="Where the sound comes from", interactive=False, height=360)
         sheet = gradio.Image(label="Moments of it", interactive=False)
         gradio.Markdown("## Similar moments")
         seconds = gradio.Number(0, label="Second of the video", minimum=0)
