@@ -263,7 +263,7 @@ def test_without_data_three_lines_say_how_to_make_some(tmp_path):
         (["--config=configs/avs_cma.py", "--config.model.dept=2"], 'Did you mean "depth"'),
         (["--config=configs/avs_cma.py", "--config.model.depth=two"], "two"),
         (["--config=configs/none.py"], "none.py"),
-        ([], "configs/demo.py"),
+        ([], "--config=demo"),
     ],
 )
 def test_mistyped_flags_are_explained(tmp_path, flags, expected):

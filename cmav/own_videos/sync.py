@@ -222,8 +222,8 @@ def _load(checkpoint: str) -> tuple[FrozenNetwork, Calibration | None]:
         )
         calibration = None
     if not calibration:
-        evaluators = run_config.get_config(network.run).evals.values()
-        can_be = any(settings.type == "offset" for settings in evaluators)
+        config = run_config.read(network.run)
+        can_be = config is not None and any(settings.type == "offset" for settings in config.evals.values())
         logging.warning(
             "%s is not calibrated: how sure an offset is will not be said.%s",
             network.run,

@@ -63,11 +63,10 @@ def read_metadata(folder: epath.PathLike) -> dict[str, Any]:
         with path.open("rb") as file:
             return file.read(int.from_bytes(file.read(8), "little"))
 
-    content = storage.patiently(read_header, str(path))
     try:
-        header = json.loads(content)
+        header = json.loads(storage.patiently(read_header, str(path)))
         return {"step": int(header["__metadata__"]["step"]), "task": header["__metadata__"]["task"]}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise _damaged(path) from error
 
 

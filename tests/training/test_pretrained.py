@@ -141,7 +141,7 @@ def test_places(run, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"no checkpoint of step 7.*\[6, 12\]"):
         start(action_config(folder / "checkpoints" / "7"))
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"no pretrained run in runs/.*cmav\.main"):
+    with pytest.raises(UserError, match=r"no pretrained run in runs/[^\n]*\n  cmav train avs_cma"):
         pretrained.locate("newest")
 
 

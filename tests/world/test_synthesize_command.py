@@ -90,4 +90,4 @@ def test_bad_options_are_named(tmp_path, capsys, options, message):
 def test_no_arguments_print_help(capsys):
     assert synthesize_videos.main([]) == 2
     printed = capsys.readouterr().out
-    assert "--num_videos" in printed and "python data_prep/synthesize_videos.py --out" in printed
+    assert "--num_videos" in printed and "cmav synthesize --out" in printed
