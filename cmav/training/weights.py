@@ -64,7 +64,8 @@ def read_metadata(folder: epath.PathLike) -> dict[str, Any]:
             return file.read(int.from_bytes(file.read(8), "little"))
 
     try:
-        header = json.loads(storage.patiently(read_header, str(path)))
+        content = storage.patiently(read_header, str(path))
+        header = json.loads(content)
         return {"step": int(header["__metadata__"]["step"]), "task": header["__metadata__"]["task"]}
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise _damaged(path) from error
