@@ -49,7 +49,8 @@ class Page:
         self.has_offsets = Offsets in task.abilities
         self._localizers: dict[str, Localizer] = {}
         self._cancelled = threading.Event()
-        self._folder = tempfile.mkdtemp(prefix="cmav-app-")
+        self._files = tempfile.TemporaryDirectory(prefix="cmav-app-")  # gone with the page
+        self._folder = self._files.name
 
     def cancel(self) -> None:
         """Ends what is being done, as soon as it looks."""

@@ -56,11 +56,12 @@ def locate(checkpoint: str) -> tuple[str, int | None]:
         return _newest_run(), None
     match = re.fullmatch(r"(.*)/checkpoints(?:/(\d+))?/*", checkpoint)
     folder, step = match.groups() if match else (checkpoint.rstrip("/"), None)
-    if folder in weights.shipped() and not epath.Path(folder).exists():
-        folder = str(weights.SHIPPED / folder)
-    if not match and weights.are_in(folder):
-        return folder, weights.read_metadata(folder)["step"]
-    if not has_checkpoints(folder):
+    if not match:
+        if folder in weights.shipped() and not epath.Path(folder).exists():
+            folder = str(weights.SHIPPED / folder)
+        if weights.are_in(folder):
+            return folder, weights.read_metadata(folder)["step"]
+    if not list_whole(folder):
         raise UserError(
             f"checkpoint {checkpoint!r}: there are no checkpoints in {folder}/checkpoints. Name the folder of a run "
             "(--workdir of python -m cmav.main), one of its folders checkpoints/<step>, that of an exported network, "

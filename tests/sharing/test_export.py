@@ -141,6 +141,13 @@ def test_it_is_evaluated_as_its_run(tmp_path):
     assert ours == theirs and ours["step"] == 9
 
 
+def test_it_has_no_folders_of_checkpoints(tmp_path):
+    run = save_run(tmp_path / "run", tiny_config.get_config())
+    export(run, str(tmp_path / "out"), programs=False)
+    with pytest.raises(UserError, match="there are no checkpoints in"):
+        frozen.load(str(tmp_path / "out" / "checkpoints" / "9"))
+
+
 def test_a_calibration_goes_along_if_it_is_of_the_step(tmp_path):
     run = save_run(tmp_path / "run", tiny_config.get_config(), steps=(9, 12))
     Calibration(fitted_on={"step": 12}).save(tmp_path / "run")
