@@ -5,7 +5,7 @@ from etils import epath
 
 from cmav.errors import UserError
 from cmav.evals import evaluators
-from cmav.training import evaluate_run, finetune, frozen, preflight, pretrained, splits
+from cmav.training import evaluate_run, finetune, frozen, inheritance, preflight, splits
 from tests import tiny_config
 from tests.training.test_checkpoint import damage
 from tests.training.test_pretrained import save_run
@@ -81,7 +81,7 @@ def probed(place, tmp_path):
 def fine_tuned(place, tmp_path):
     config = as_config_files_say("action")
     config.init.checkpoint = str(place)
-    (phase,) = pretrained.resolve_config(config, str(tmp_path), {}).phases
+    (phase,) = inheritance.resolve_config(config, str(tmp_path), {}).phases
     return phase["frame_rate"]
 
 
@@ -131,7 +131,7 @@ def test_the_command_line_may_set_the_rate_of_a_phase_but_not_where_it_ends(runs
 def test_the_run_keeps_which_checkpoint_it_started_from(runs, tmp_path):
     config = as_config_files_say("action")
     config.init.checkpoint = str(runs / "avs-damaged")
-    assert pretrained.resolve_config(config, str(tmp_path), {}).init.checkpoint == f"{runs}/avs-damaged/checkpoints/6"
+    assert inheritance.resolve_config(config, str(tmp_path), {}).init.checkpoint == f"{runs}/avs-damaged/checkpoints/6"
 
 
 def test_all_splits_start_from_one_checkpoint_however_many_come_after(runs, tmp_path, monkeypatch):

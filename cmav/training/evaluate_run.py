@@ -16,7 +16,7 @@ from cmav.data import storage
 from cmav.errors import UserError, to_paste, within
 from cmav.evals.evaluators import EVALUATORS, make_evaluators, run_evaluator
 from cmav.tasks import make_task
-from cmav.training import pretrained, splits, summary, train, weights
+from cmav.training import inheritance, pretrained, splits, summary, train, weights
 from cmav.training.checkpoint import Checkpoints
 from cmav.training.phases import phase_of
 
@@ -49,7 +49,7 @@ def evaluate(
     """
     check_there_is_something(config, workdir)
     split = split or config.data.eval_split
-    config = pretrained.resolve_config(config, str(workdir), overrides or {}, to_train=False)
+    config = inheritance.resolve_config(config, str(workdir), overrides or {}, to_train=False)
     mesh = distributed.make_mesh()
     state, step = _load(config, workdir, step, mesh)
     evaluators = _make_evaluators(config, step, mesh, split)
@@ -92,7 +92,7 @@ def evaluate_splits(
     for number, (split_config, folder) in runs.items():
         with within(f"split {number}"):
             check_there_is_something(split_config, epath.Path(folder))
-            split_config = pretrained.resolve_config(split_config, folder, overrides or {}, to_train=False)
+            split_config = inheritance.resolve_config(split_config, folder, overrides or {}, to_train=False)
             _make_evaluators(split_config, step or pretrained.newest_step(folder) or 0, mesh)
             runs[number] = split_config, folder
     rows = {}

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from cmav import distributed
 from cmav.errors import within
-from cmav.training import preflight, pretrained, splits, train
+from cmav.training import inheritance, preflight, splits, train
 
 
 def finetune(config: ConfigDict, workdir: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def finetune(config: ConfigDict, workdir: str, overrides: Mapping[str, Any]) -> 
       UserError: whatever the user can mend.
       Preempted: when asked to stop (SIGTERM), once the state is saved.
     """
-    trainer = train.Trainer(pretrained.resolve_config(config, workdir, overrides), workdir)
+    trainer = train.Trainer(inheritance.resolve_config(config, workdir, overrides), workdir)
     trainer.run()
     return trainer.summary
 
@@ -45,7 +45,7 @@ def finetune_splits(
     runs = {number: splits.numbered(config, workdir, number) for number in numbers}
     for number, (split_config, folder) in runs.items():
         with within(f"split {number}"):
-            runs[number] = pretrained.resolve_config(split_config, folder, overrides), folder
+            runs[number] = inheritance.resolve_config(split_config, folder, overrides), folder
             preflight.plan(*runs[number], distributed.make_mesh())
     rows = {number: finetune(*run, overrides) for number, run in runs.items()}
     if jax.process_index() == 0:

@@ -15,7 +15,7 @@ from cmav import distributed
 from cmav.config import get_default
 from cmav.errors import UserError
 from cmav.tasks import Task, class_of, make_task
-from cmav.training import pretrained, run_config, train
+from cmav.training import inheritance, pretrained, run_config, train
 from cmav.training.phases import phase_of
 from cmav.trees import flatten, is_under
 
@@ -87,7 +87,7 @@ def load_to_embed(checkpoint: str) -> FrozenNetwork:
     run, step, theirs = _read(checkpoint)
     name = class_of(theirs.task).embeds_as
     task = class_of(name)
-    config = pretrained.inherit(get_default(name), run, step, {})
+    config = inheritance.inherit(get_default(name), run, step, {})
     config.data.clip_seconds = theirs.data.clip_seconds
     if name == theirs.task and task.section:
         config[task.section.name].update(theirs[task.section.name])

@@ -1,10 +1,7 @@
-"""Starting from a pretrained network: finding its run, taking its settings over, loading parts of its checkpoint.
+"""Starting from a pretrained network: finding its run, and loading parts of its checkpoint.
 
 A run's folder has `config.json` and `checkpoints/<step>`; that of an exported network has `config.json` and the weights
-of one step (`cmav.training.weights`), and is taken wherever a run is. Weights mean something only with the settings
-that they were trained with, and not all of these show in the arrays' shapes: the number of heads, the companding, the
-strides. So the run's own config gives the network, and the frame rate of the checkpoint's step, unless
-`config.init.inherit` is off.
+of one step (`cmav.training.weights`), and is taken wherever a run is. What its settings are: `inheritance.py`.
 """
 
 import re
@@ -15,27 +12,18 @@ import jax
 from absl import logging
 from etils import epath
 from ml_collections import ConfigDict
-from ml_collections.config_flags import config_path
 
 from cmav import distributed
 from cmav.config import trained_by
 from cmav.errors import UserError, to_paste
-from cmav.tasks import class_of, list_sections
+from cmav.tasks import class_of
 from cmav.training import run_config, weights
 from cmav.training.checkpoint import Checkpoints, list_whole
-from cmav.training.phases import phase_of
 from cmav.trees import flatten, heads, is_under
 
 RUNS = "runs"  # where `--workdir` puts runs by default, and "newest" looks
 NEWEST = "newest"
 CHECKPOINTS = "checkpoints"  # folder in a run's
-_COVERS = ("covered", "shown")  # of `data`: what a control experiment hides, so no one should take it over unawares
-# What is taken over beside all of `model`, and what tasks say of their own sections.
-_INHERITED = {
-    "data": ("stored_frame_rate", "sample_rate", "crop_size", *_COVERS),
-    "loss": ("alignment_weight", "alignment_temperature"),  # which maps of the network mean something
-}
-_KEPT = {"data": ("clip_seconds",)}  # by the run itself, beside these
 _LOADED = ("params", "model_state")  # items of a checkpoint
 
 
@@ -120,132 +108,6 @@ def newest_step(folder: str) -> int | None:
 def is_wanted(config: ConfigDict) -> bool:
     """Whether a run of this config starts from a checkpoint of another."""
     return bool(config.init.checkpoint) and not class_of(config.task).starts_afresh(config)
-
-
-def resolve_config(
-    config: ConfigDict, workdir: str, overrides: Mapping[str, Any], *, to_train: bool = True
-) -> ConfigDict:
-    """The config of a run in `workdir`, with the network that it has or is to start from.
-
-    A run that has begun keeps its own network, wherever the one that it started from may be by now. Of one that is to
-    start, `init.checkpoint` then names a single checkpoint.
-
-    Args:
-      config: what everything else comes from.
-      workdir: the run's folder.
-      overrides: what the command line sets, by path ("model.dropout"): it counts for more than what the run had.
-      to_train: the run is to go on, with the phases of `config` at the rates of its own; otherwise its checkpoints are
-        to be looked at, and the phases are its own, from the first to the last.
-
-    Raises:
-      UserError: where the checkpoint to start from is not there, or a run's `config.json` is damaged.
-    """
-    if not config.init.inherit:
-        return config
-    if has_checkpoints(workdir):
-        return _inherit_own(config, workdir, overrides, to_train=to_train)
-    if not is_wanted(config):
-        return config
-    run, step = resolve(config.init.checkpoint)
-    config = inherit(config, run, step, overrides)
-    config.init.checkpoint = name_of(run, step)
-    return config
-
-
-def inherit(config: ConfigDict, run: str, step: int, overrides: Mapping[str, Any]) -> ConfigDict:
-    """A copy of a config with the network of another run's checkpoint: its `model`, its rates, and its crop.
-
-    Args:
-      config: what everything else comes from. All of its phases get the rate of the phase that the checkpoint is of.
-      run: folder of the other run; where it has lost its `config.json` nothing is changed, and that is said.
-      step: of the checkpoint.
-      overrides: as in `resolve_config`.
-
-    Raises:
-      UserError: where the run's `config.json` is damaged.
-    """
-    theirs = _config_of(run)
-    if theirs is None:
-        return config.copy_and_resolve_references()
-    rate = phase_of(theirs, step).settings["frame_rate"]
-    phases = [{**phase, "frame_rate": rate} for phase in config.phases]
-    config = _take_over(config, run, theirs, _inherited(), phases, overrides)
-    if config.model.audio.get("masks") and "model.audio.masks" not in overrides:
-        config.model.audio.masks = 0  # Of the other run's training: what its weights mean does not depend on it.
-    return config
-
-
-def _inherit_own(config: ConfigDict, run: str, overrides: Mapping[str, Any], *, to_train: bool) -> ConfigDict:
-    """As `inherit`, of the run of this very config: its clips and its head count as well. See `resolve_config`."""
-    theirs = _config_of(run)
-    if theirs is None:
-        return config.copy_and_resolve_references()
-    phases = [dict(phase) for phase in theirs.phases]
-    if to_train:  # Phases that are new go on at the last one's rate.
-        rates = [phase["frame_rate"] for phase in phases]
-        rates += rates[-1:] * (len(config.phases) - len(rates))
-        phases = [{**phase, "frame_rate": rate} for phase, rate in zip(config.phases, rates, strict=False)]
-    else:  # The command line may set the rate of one, but not move the steps at which they end.
-        overrides = {
-            key: value
-            for key, value in overrides.items()
-            if not key.startswith("phases") or key in {f"phases[{n}].frame_rate" for n in range(len(phases))}
-        }
-    return _take_over(config, run, theirs, [*_inherited(), *_kept()], phases, overrides)
-
-
-def _config_of(run: str) -> ConfigDict | None:
-    theirs = run_config.read(run)
-    if theirs is None:
-        path = run_config.path_of(run)
-        logging.warning("%s is not there: taking the network and the rates from this run's own config", path)
-    return theirs
-
-
-def _inherited() -> list[tuple[str, str]]:
-    """Section and key of what any run takes over of the one that it starts from."""
-    of_tasks = {section.name: section.inherited for section in list_sections()}
-    return [(section, key) for section, keys in {**_INHERITED, **of_tasks}.items() for key in keys]
-
-
-def _kept() -> list[tuple[str, str]]:
-    """Section and key of what a run that goes on takes over of itself beside that."""
-    of_tasks = {section.name: section.kept for section in list_sections()}
-    return [(section, key) for section, keys in {**_KEPT, **of_tasks}.items() for key in keys]
-
-
-def _take_over(
-    config: ConfigDict,
-    run: str,
-    theirs: ConfigDict,
-    keys: Iterable[tuple[str, str]],
-    phases: Sequence[Mapping[str, Any]],
-    overrides: Mapping[str, Any],
-) -> ConfigDict:
-    """A copy of a config with the `model` of another, these keys of its sections, these phases, and the overrides."""
-    config = config.copy_and_resolve_references()
-    before, asked = _flat(config), {key: config.data[key] for key in _COVERS}
-    # A task's own section may be of its configs alone.
-    inherited = [("model", key) for key in config.model]
-    inherited += [(section, key) for section, key in keys if section in config and section in theirs]
-    for section, key in inherited:
-        config[section][key] = theirs[section][key]
-    config.phases = tuple(phases)
-    # Only what is inherited is set again: the config may have been changed since the command line was read.
-    touched = ("phases", *(f"{section}.{key}" for section, key in inherited))
-    for key, value in overrides.items():
-        if key.startswith(touched):
-            config_path.set_value(key, config, value)
-    for key in _COVERS:
-        if config.data[key] != asked[key]:
-            logging.warning(
-                "config.data.%s is %s, as in %s, not %s, as in this config: to have that, give --config.data.%s",
-                *(key, config.data[key], run_config.path_of(run), asked[key], key),
-            )
-    changed = [key for key, value in _flat(config).items() if before.get(key) != value]
-    if changed:
-        logging.info("from %s: %s", run_config.path_of(run), ", ".join(sorted(changed)))
-    return config
 
 
 def start_from(items: dict[str, Any], config: ConfigDict) -> dict[str, Any]:
@@ -347,8 +209,3 @@ def _newest_run() -> str:
         "local or gs://), train from scratch (--config.action.mode=scratch), or pretrain first:"
         + to_paste("cmav", "train", "avs_cma")
     )
-
-
-def _flat(config: ConfigDict) -> dict[str, Any]:
-    """Values of the sections by path: "model/depth"."""
-    return flatten({name: section.to_dict() for name, section in config.items() if isinstance(section, ConfigDict)})

@@ -9,7 +9,7 @@ from cmav.errors import UserError
 from cmav.offsets.calibration import Calibration
 from cmav.sharing import functions
 from cmav.sharing.export import export
-from cmav.training import evaluate_run, frozen, preflight, pretrained, weights
+from cmav.training import evaluate_run, frozen, inheritance, preflight, pretrained, weights
 from cmav.trees import flatten
 from tests import fake_clips, tiny_config
 from tests.tasks.test_multisensory import with_multisensory
@@ -113,7 +113,7 @@ def test_fine_tuning_starts_from_it(tmp_path):
     for checkpoint in (run, str(tmp_path / "out")):
         config = action_config()
         config.init.checkpoint = checkpoint
-        configs.append(pretrained.resolve_config(config, str(tmp_path / "new"), {}))
+        configs.append(inheritance.resolve_config(config, str(tmp_path / "new"), {}))
     assert configs[1].init.checkpoint == str(tmp_path / "out")
     configs[1].init.checkpoint = configs[0].init.checkpoint
     assert configs[0].to_dict() == configs[1].to_dict()

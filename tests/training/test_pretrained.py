@@ -12,7 +12,7 @@ import pytest
 
 from cmav.errors import UserError
 from cmav.tasks import make_task
-from cmav.training import phases, pretrained, run_config
+from cmav.training import inheritance, phases, pretrained, run_config
 from cmav.training.checkpoint import Checkpoints
 from cmav.trees import flatten
 from tests import tiny_config
@@ -115,7 +115,7 @@ def test_scratch_loads_nothing(run, tmp_path):
     config = action_config(run[0], mode="scratch")
     config.model.num_heads = 8
     assert not pretrained.is_wanted(config)
-    assert pretrained.resolve_config(config, str(tmp_path), {}).model.num_heads == 8
+    assert inheritance.resolve_config(config, str(tmp_path), {}).model.num_heads == 8
     assert pretrained.is_wanted(action_config(run[0]))
 
 
@@ -162,14 +162,14 @@ def test_the_network_is_the_runs_and_the_command_line_counts_for_more(run, tmp_p
     config.model.num_heads, config.model.dropout, config.data.crop_size = 8, 0.1, 20
     config.phases = (dict(frame_rate=5.0, batch_size=4, steps=3),)
     overrides = {"model.dropout": 0.3, "phases[0].steps": 7}
-    resolved = pretrained.resolve_config(config, str(tmp_path), overrides)
+    resolved = inheritance.resolve_config(config, str(tmp_path), overrides)
     assert (resolved.model.num_heads, resolved.model.dropout, resolved.data.crop_size) == (4, 0.3, 16)
     assert resolved.phases == (dict(frame_rate=10.0, batch_size=4, steps=7),)
     assert resolved.model.video.layers == tiny_config.get_config().model.video.layers  # Tuples again.
     make_task(resolved, resolved.phases[0])
     assert config.model.num_heads == 8
     config.init.inherit = False
-    assert pretrained.resolve_config(config, str(tmp_path), overrides).model.num_heads == 8
+    assert inheritance.resolve_config(config, str(tmp_path), overrides).model.num_heads == 8
 
 
 @pytest.mark.parametrize(("theirs", "ours"), [((), ((0.0, 0.0, 1.0, 0.5),)), (((0.5, 0.0, 1.0, 1.0),), ())])
@@ -177,11 +177,11 @@ def test_parts_that_are_covered_as_in_another_run_are_told(tmp_path, caplog, the
     pretrained_config, config = tiny_config.get_config(), action_config(tmp_path / "other")
     pretrained_config.data.covered, config.data.covered = theirs, ours
     save_run(tmp_path / "other", pretrained_config, steps=(3,))
-    assert pretrained.resolve_config(config, str(tmp_path / "run"), {}).data.covered == theirs
+    assert inheritance.resolve_config(config, str(tmp_path / "run"), {}).data.covered == theirs
     told = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
     assert len(told) == 1 and f"config.data.covered is {theirs}" in told[0] and f"not {ours}" in told[0]
     caplog.clear()
-    chosen = pretrained.resolve_config(config, str(tmp_path / "run"), {"data.covered": ours})
+    chosen = inheritance.resolve_config(config, str(tmp_path / "run"), {"data.covered": ours})
     assert chosen.data.covered == ours and "covered is" not in caplog.text
 
 
@@ -190,7 +190,7 @@ def test_a_run_that_has_begun_keeps_its_network(run, tmp_path):
     own.model.num_heads = 2
     save_run(tmp_path, own, steps=(3,))
     config = action_config("/gone")
-    assert pretrained.resolve_config(config, str(tmp_path), {}).model.num_heads == 2
+    assert inheritance.resolve_config(config, str(tmp_path), {}).model.num_heads == 2
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match=r"config\.json is damaged"):
-        pretrained.resolve_config(config, str(tmp_path), {})
+        inheritance.resolve_config(config, str(tmp_path), {})

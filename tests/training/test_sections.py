@@ -10,7 +10,7 @@ from cmav.errors import UserError
 from cmav.tasks import TASKS, class_of, list_sections
 from cmav.tasks.avs import Avs
 from cmav.tasks.base import Section
-from cmav.training import pretrained, run_config
+from cmav.training import inheritance, run_config
 from tests import tiny_config
 from tests.training.test_pretrained import save_run
 
@@ -56,11 +56,11 @@ def test_a_run_takes_over_what_the_task_names(tmp_path):
     save_run(tmp_path / "theirs", theirs)
     other = counting_config()
     other.init.checkpoint = str(tmp_path / "theirs")
-    started = pretrained.resolve_config(other, str(tmp_path / "mine"), {}).counting.to_dict()
+    started = inheritance.resolve_config(other, str(tmp_path / "mine"), {}).counting.to_dict()
     assert started == {"largest": 9, "shown": 1, "weight": 1.0, "seed": 0}
-    went_on = pretrained.resolve_config(counting_config(), str(tmp_path / "theirs"), {}).counting.to_dict()
+    went_on = inheritance.resolve_config(counting_config(), str(tmp_path / "theirs"), {}).counting.to_dict()
     assert went_on == {"largest": 9, "shown": 8, "weight": 1.0, "seed": 0}
-    overridden = pretrained.resolve_config(other, str(tmp_path / "mine"), {"counting.largest": 5})
+    overridden = inheritance.resolve_config(other, str(tmp_path / "mine"), {"counting.largest": 5})
     assert overridden.counting.largest == 5
 
 
@@ -68,11 +68,11 @@ def test_runs_of_tasks_without_the_section_can_be_started_from(tmp_path):
     save_run(tmp_path / "avs", tiny_config.get_config())
     config = counting_config(largest=9)
     config.init.checkpoint = str(tmp_path / "avs")
-    assert pretrained.resolve_config(config, str(tmp_path / "mine"), {}).counting.largest == 9
+    assert inheritance.resolve_config(config, str(tmp_path / "mine"), {}).counting.largest == 9
     save_run(tmp_path / "theirs", config)
     avs = tiny_config.get_config()
     avs.init.checkpoint = str(tmp_path / "theirs")
-    assert "counting" not in pretrained.resolve_config(avs, str(tmp_path / "mine"), {})
+    assert "counting" not in inheritance.resolve_config(avs, str(tmp_path / "mine"), {})
 
 
 def test_what_may_change_when_a_run_goes_on(tmp_path):
